@@ -1,0 +1,174 @@
+"""`@workflow`: a generator function with a name, a version and typed inputs; and the call, its arguments bound.
+
+Annotations are read on first use and not at decoration, so that a workflow may name a class defined below it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator
+from functools import cached_property, update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints, overload
+
+from msgspec import Struct, defstruct, field
+
+from reflow.codec import Codec
+from reflow.errors import ConfigError, SerializationError, ValidationError
+
+__all__ = ["Call", "Workflow", "annotations_of", "workflow"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_Kind = inspect.Parameter
+
+
+class Workflow(Generic[P, R_co]):
+    """A durable workflow: made by `@workflow`, given to `Engine`, called to make a `Call`."""
+
+    def __init__(self, function: Callable[P, Generator[Any, Any, R_co]], name: str, version: int) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.version = version
+        self._signature = inspect.signature(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[R_co]:
+        """The call of this workflow with these arguments: a value; nothing runs yet. `TypeError` as for any function
+        where arguments are missing or too many."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}(): {error}") from None
+        bound.apply_defaults()
+        return Call(self, dict(bound.arguments))
+
+    def __repr__(self) -> str:
+        return f"<workflow {self.name!r} version {self.version}>"
+
+    @cached_property
+    def output_type(self) -> Any:
+        """The `R` of the `Flow[R]` it is annotated to return; Any without one."""
+        arguments = get_args(annotations_of(self.function).get("return", Any))
+        return arguments[2] if len(arguments) == 3 else Any
+
+    @cached_property
+    def input_type(self) -> type[Struct]:
+        """A struct with a field for each parameter."""
+        hints = annotations_of(self.function)
+        fields: list[Any] = []
+        for name, parameter in self._signature.parameters.items():
+            hint = hints.get(name, Any)
+            match parameter.kind:
+                case _Kind.VAR_POSITIONAL:
+                    fields.append((name, tuple[hint, ...]))
+                case _Kind.VAR_KEYWORD:
+                    fields.append((name, dict[str, hint]))
+                case _ if parameter.default is _Kind.empty:
+                    fields.append((name, hint))
+                case _:
+                    # A parameter added since the run began takes its default.
+                    fields.append((name, hint, field(default_factory=lambda default=parameter.default: default)))
+        return defstruct(self.name, fields, kw_only=True, module=__name__)
+
+    def encode_input(self, arguments: dict[str, Any], codec: Codec) -> bytes:
+        """`arguments` as bytes, checked against the annotations.
+
+        Raises `SerializationError` where one is not data, `ValidationError` where one does not fit its type.
+        """
+        subject = f"input of workflow {self.name!r}"
+        try:
+            data = codec.encode(arguments)
+        except SerializationError as error:
+            raise error.about(subject) from None
+        try:
+            codec.decode(data, self.input_type)
+        except SerializationError as error:
+            raise ValidationError(subject, error.reason, error.path) from None
+        return data
+
+    def start(self, data: bytes, codec: Codec) -> Generator[Any, Any, R_co]:
+        """The generator of a run with the stored input `data`, not yet started."""
+        try:
+            values = codec.decode(data, self.input_type)
+        except SerializationError as error:
+            raise error.about(f"stored input of workflow {self.name!r}") from None
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for name, parameter in self._signature.parameters.items():
+            value = getattr(values, name)
+            match parameter.kind:
+                case _Kind.VAR_POSITIONAL:
+                    positional.extend(value)
+                case _Kind.VAR_KEYWORD:
+                    named.update(value)
+                case _Kind.KEYWORD_ONLY:
+                    named[name] = value
+                case _:
+                    positional.append(value)
+        return self.function(*positional, **named)
+
+
+class Call(Struct, Generic[R_co], frozen=True):
+    """A workflow with its arguments bound, as `signup(user)` makes it: a value that can be enqueued."""
+
+    workflow: Workflow[..., R_co]
+    arguments: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"{self.workflow.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+
+
+@overload
+def workflow(function: Callable[P, Generator[Any, Any, R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None, version: int = 1
+) -> Callable[[Callable[P, Generator[Any, Any, R]]], Workflow[P, R]]: ...
+def workflow(
+    function: Callable[P, Generator[Any, Any, R]] | None = None, /, *, name: str | None = None, version: int = 1
+) -> Workflow[P, R] | Callable[[Callable[P, Generator[Any, Any, R]]], Workflow[P, R]]:
+    """Make a workflow of a generator function.
+
+    `name` (default: the function's `__name__`) is what the run's row keeps, so renaming the function is safe only with
+    an explicit one. `version` is a whole number from 1 up; a run stays with the version it began with.
+
+    Raises `ConfigError` for anything that is not a plain generator function.
+    """
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise ConfigError(f"name is {name!r}; write a text that is not empty")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise ConfigError(f"version is {version!r}; write a whole number from 1 up")
+
+    def decorate(function: Callable[P, Generator[Any, Any, R]]) -> Workflow[P, R]:
+        _check(function)
+        return Workflow(function, name or function.__name__, version)
+
+    return decorate if function is None else decorate(function)
+
+
+def _check(function: Any) -> None:
+    called = getattr(function, "__name__", repr(function))
+    if inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function):
+        raise ConfigError(f"workflow {called!r} is an `async def`; write `def {called}(...)` and yield commands")
+    if called == "<lambda>":
+        raise ConfigError("a lambda cannot be a workflow, it has no name; write `def name(...)` and yield commands")
+    if not inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"workflow {called!r} has no `yield`, so it is no generator function; write `def {called}(...)` "
+            "and yield commands, such as `result = yield step(...)`"
+        )
+
+
+def annotations_of(function: Any) -> dict[str, Any]:
+    """The resolved annotations of a function; `ConfigError` where a name in them cannot be found."""
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ConfigError(
+            f"an annotation of {getattr(function, '__qualname__', function)!r} cannot be resolved: {error}. "
+            "Define that class at the top level of its module, and import it outside `if TYPE_CHECKING`"
+        ) from None
+    except TypeError:
+        return {}

@@ -1,0 +1,108 @@
+"""Exceptions to plain data and back.
+
+A failure is recorded by names and text, so it needs no import to be read. Only the classes a step lists in `raises=`
+are built again, and only where their plain-data `args` give the same exception: that is tried when the failure is
+recorded, so that live and replay agree.
+"""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+
+from msgspec.structs import replace
+
+from reflow.codec import Codec
+from reflow.errors import Failure, ReflowError, StepFailedError, StepTimeoutError
+
+__all__ = ["capture", "capture_for", "raised_by_step"]
+
+_DEEPEST_CAUSE = 10
+_LONGEST_TRACEBACK = 20_000
+_NOT_THE_USERS = frozenset({"reflow", "anyio"})
+
+
+def capture(error: BaseException, *, position: str | None = None) -> Failure:
+    """`error` and its causes as plain data."""
+    return _capture(error, position, _DEEPEST_CAUSE)
+
+
+def capture_for(raises: tuple[type[BaseException], ...], error: BaseException, codec: Codec) -> Failure:
+    """`error` as plain data, with its `args` where `raises` lists its class and they give the same exception again."""
+    failure = capture(error)
+    cls = _listed_class(raises, failure)
+    if cls is None:
+        return failure
+    try:
+        args = tuple(codec.decode(codec.encode(error.args), list))
+        again = cls(*args)
+        faithful = again.args == error.args and str(again) == str(error)
+    except Exception:
+        # Whatever a foreign constructor does: this exception cannot be rebuilt.
+        return failure
+    return replace(failure, args=args) if faithful else failure
+
+
+def raised_by_step(
+    raises: tuple[type[BaseException], ...], step: str, position: str, attempts: int, failure: Failure
+) -> BaseException:
+    """The exception to raise at a failed step's `yield`."""
+    if failure.code == StepTimeoutError.code and failure.args:
+        return StepTimeoutError(step, position, attempts, failure, failure.args[0])
+    failed = StepFailedError(step, position, attempts, failure)
+    if failure.args is not None and (cls := _listed_class(raises, failure)):
+        error = cls(*failure.args)
+        error.__cause__ = failed
+        return error
+    return failed
+
+
+def _listed_class(raises: tuple[type[BaseException], ...], failure: Failure) -> type[BaseException] | None:
+    """The listed class nearest to what was raised."""
+    by_name = {cls.__name__: cls for cls in reversed(raises)}
+    return next((by_name[base] for base in failure.bases if base in by_name), None)
+
+
+def _capture(error: BaseException, position: str | None, depth: int) -> Failure:
+    return Failure(
+        type=type(error).__name__,
+        message=_message(error),
+        traceback=_traceback(error),
+        bases=tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object),
+        causes=tuple(_causes(error, depth - 1)) if depth else (),
+        code=error.code if isinstance(error, ReflowError) else None,
+        position=error.position if isinstance(error, StepFailedError) else position,
+        args=(error.limit_s,) if isinstance(error, StepTimeoutError) else None,
+    )
+
+
+def _causes(error: BaseException, depth: int) -> list[Failure]:
+    if isinstance(error, StepFailedError):
+        return [error.failure]
+    causes: list[BaseException] = list(error.exceptions) if isinstance(error, BaseExceptionGroup) else []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        causes.append(cause)
+    return [_capture(cause, None, depth) for cause in causes]
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = f"<a {type(error).__name__} whose message cannot be read>"
+    # What UTF-8 cannot carry must not keep a failure from being recorded.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback from the first line that is the user's."""
+    at: TracebackType | None = error.__traceback__
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
+        at = at.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, at, chain=False))
+    except Exception:
+        text = ""
+    return text[-_LONGEST_TRACEBACK:].encode("utf-8", "backslashreplace").decode()
+

@@ -1,0 +1,69 @@
+"""Finds commands that were made and never yielded: `step(charge, card)` on a line of its own does nothing.
+
+Every command made while a workflow body runs is noted by a weak reference. A command that is gone before it was
+yielded was forgotten, and is reported at the very next yield, before anything else is performed. One that is still held
+may be yielded later; it is reported at the return. An exception on its way excuses all: it may have jumped over a yield.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+from weakref import ref
+
+__all__ = ["Forgotten", "noted", "replaced"]
+
+_watcher: ContextVar[Forgotten | None] = ContextVar("reflow_forgotten", default=None)
+
+
+class Forgotten:
+    """The commands made by one run and not yet yielded."""
+
+    __slots__ = ("_held", "made")
+
+    def __init__(self) -> None:
+        self.made: list[tuple[ref[Any], str]] = []
+        self._held: list[tuple[ref[Any], str]] = []
+
+    def watch(self) -> None:
+        """Note the commands made in this context from now on."""
+        _watcher.set(self)
+
+    def yielded(self, commands: Iterable[object]) -> str | None:
+        """Take note that `commands` were yielded; the name of a command that was dropped before it was, or None."""
+        performed = {id(command) for command in commands}
+        held: list[tuple[ref[Any], str]] = []
+        for reference, name in (*self._held, *self.made):
+            command = reference()
+            if command is None:
+                self.excuse()
+                return name
+            if id(command) not in performed:
+                held.append((reference, name))
+        self._held = held
+        self.made.clear()
+        return None
+
+    def returned(self) -> str | None:
+        """At the return: the name of a command that was never yielded, or None."""
+        left = (*self._held, *self.made)
+        self.excuse()
+        return left[0][1] if left else None
+
+    def excuse(self) -> None:
+        """Forget about all that were made so far."""
+        self._held = []
+        self.made.clear()
+
+
+def noted(command: Any) -> None:
+    """Note a command that was just made, if a workflow body is running."""
+    if watcher := _watcher.get():
+        watcher.made.append((ref(command), command.name))
+
+
+def replaced(command: Any) -> None:
+    """Take a command back of which a changed copy was made."""
+    if watcher := _watcher.get():
+        watcher.made[:] = [(reference, name) for reference, name in watcher.made if reference() is not command]

@@ -1,0 +1,63 @@
+"""The journal of a run: entries in the order in which outcomes arrived, and timers of what is still open.
+
+Positions say where in the program a command was yielded: `0`, `1`, ... in the body; `4.2` for member 2 of the gather
+at 4; `4.2.0`, `4.2.1` for the commands of the branch there. An entry is final: it is never changed and never removed.
+A timer belongs to an open command and is replaced as attempts are used; it goes when the command gets its entry, or
+when the command is cancelled. Both are what storage keeps: bytes, text and integers only.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+__all__ = ["Entry", "Journal", "Timer"]
+
+
+class Entry(Struct, frozen=True):
+    """The outcome of one command.
+
+    `payload` is the encoded value or, where `failed`, the encoded `Failure`. Instants are microseconds since 1970 UTC.
+    """
+
+    position: str
+    kind: str
+    name: str
+    failed: bool
+    payload: bytes
+    attempts: int
+    started_at: int
+    recorded_at: int
+
+    def __str__(self) -> str:
+        return describe(self.kind, self.name)
+
+
+class Timer(Struct, frozen=True):
+    """What an open command must remember over a restart.
+
+    For a sleep, when it wakes. For a step between two attempts, when the next one is due, how many are used, and the
+    encoded `Failure` of the last one.
+    """
+
+    position: str
+    kind: str
+    name: str
+    due_at: int
+    attempts: int
+    started_at: int
+    failure: bytes | None = None
+
+    def __str__(self) -> str:
+        return describe(self.kind, self.name)
+
+
+class Journal(Struct, frozen=True):
+    """All that replay reads of a run."""
+
+    entries: list[Entry]
+    timers: list[Timer]
+
+
+def describe(kind: str, name: str) -> str:
+    """A command in words: `step 'charge'`, `sleep`."""
+    return kind if kind == name else f"{kind} {name!r}"

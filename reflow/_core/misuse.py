@@ -1,0 +1,77 @@
+"""What a workflow body yields or returns by mistake, and the sentence that says what to write instead."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Generator
+from typing import Any
+
+from reflow._core.definition import Call, Workflow
+
+__all__ = ["discard", "explain_member", "explain_return", "explain_yield"]
+
+
+def explain_yield(value: object) -> str:
+    """Why `value` cannot be yielded, and what to write."""
+    match value:
+        case Generator():
+            return f"a generator was yielded; write `yield from {_name(value)}(...)`, or give it to gather or race"
+        case Call():
+            return (
+                f"the call {value.workflow.name}(...) was yielded, but this version has no child runs; "
+                f"write `yield from {value.workflow.name}.function(...)` to run its steps in this run"
+            )
+        case Workflow():
+            return f"the workflow {value.name!r} itself was yielded; it has to be called and enqueued"
+        case list() | tuple() | set() | frozenset():
+            return f"a {type(value).__name__} was yielded; write `yield gather(*commands)` to perform several"
+        case _ if inspect.isawaitable(value):
+            return f"{_awaitable(value)} was yielded; write `yield step({_name(value)}, ...)`"
+        case _ if inspect.isasyncgen(value):
+            return f"an async generator was yielded; consume it inside a step: `yield step({_name(value)}, ...)`"
+        case _ if callable(value):
+            return f"the function {_name(value)!r} was yielded; write `yield step({_name(value)}, ...)`"
+        case None:
+            return "a bare `yield` gives nothing to perform; yield a command, such as `yield step(...)`"
+        case _:
+            return f"a {type(value).__name__} was yielded; yield a command, such as `yield step(...)`"
+
+
+def explain_return(value: object) -> str | None:
+    """Why `value` cannot be returned, and what to write; None where it can."""
+    match value:
+        case Generator():
+            return f"a generator was returned; write `return (yield from {_name(value)}(...))`"
+        case Call():
+            return f"the call {value!r} was returned, and nothing has run it"
+        case _ if inspect.isawaitable(value):
+            return f"{_awaitable(value)} was returned; write `return (yield step({_name(value)}, ...))`"
+        case _:
+            return None
+
+
+def explain_member(value: object, index: int, group: str) -> str:
+    """Why `value` cannot be a member of a gather or race, and what to write."""
+    match value:
+        case list() | tuple() | set() | frozenset():
+            return f"argument {index} of {group} is a {type(value).__name__}; unpack it: {group}(*commands)"
+        case _ if inspect.isgeneratorfunction(value):
+            return f"argument {index} of {group} is the function {_name(value)!r}; call it: {_name(value)}(...)"
+        case _ if callable(value) or inspect.isawaitable(value):
+            return f"argument {index} of {group} is {_name(value)!r}; write step({_name(value)}, ...)"
+        case _:
+            return f"argument {index} of {group} is a {type(value).__name__}; give it commands or branches"
+
+
+def discard(value: object) -> None:
+    """Close a coroutine that nobody will await, so that Python does not warn about it a second time."""
+    if inspect.iscoroutine(value):
+        value.close()
+
+
+def _awaitable(value: object) -> str:
+    return f"a coroutine of {_name(value)!r}" if inspect.iscoroutine(value) else "an awaitable"
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__name__", None) or type(value).__name__

@@ -1,0 +1,361 @@
+"""Every error Reflow raises, and the plain-data form in which errors are stored.
+
+    ReflowError
+    +-- ConfigError                 a definition, option or argument of yours is wrong; raised where you wrote it
+    |   +-- DuplicateWorkflowError  two workflows of one name and version
+    +-- MisuseError                 a workflow body did something a workflow body cannot do
+    +-- NonDeterminismError         the code no longer matches the run's journal
+    +-- ValidationError             an input does not fit its annotated type; nothing was stored
+    +-- SerializationError          a value is not data, or stored data no longer fits its type
+    +-- StepFailedError             a step failed for good; raised at its `yield`
+    |   +-- StepTimeoutError        its last attempt ran out of time
+    +-- RunFailedError              what `await run.result()` raises for a failed run
+    +-- RunCancelledError           the same, for a cancelled one
+    +-- RunConflictError            the run id is taken by a run with another workflow or input
+    +-- RunNotFoundError            no run has this id
+    +-- WorkflowNotFoundError       the engine was not given this workflow
+    +-- StorageError                the storage could not do what it was asked; the run is not harmed
+        +-- StorageAccessError      missing directory, missing permission, read-only file
+        +-- StorageFormatError      the file is not a database, or is damaged
+        +-- StorageSchemaError      the tables were written by a newer Reflow
+
+Control flow derives from BaseException, so that `except Exception` in a workflow cannot swallow it:
+
+    WorkflowCancelled               thrown at the current `yield` of a branch or run that is being cancelled
+
+Each class has a stable `code` (compare that, not messages, across processes), typed fields, a message that says what
+to do, `to_dict()`, and survives pickling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+__all__ = [
+    "ConfigError",
+    "DuplicateWorkflowError",
+    "Failure",
+    "MisuseError",
+    "NonDeterminismError",
+    "ReflowError",
+    "RunCancelledError",
+    "RunConflictError",
+    "RunFailedError",
+    "RunNotFoundError",
+    "SerializationError",
+    "StepFailedError",
+    "StepTimeoutError",
+    "StorageAccessError",
+    "StorageError",
+    "StorageFormatError",
+    "StorageSchemaError",
+    "ValidationError",
+    "WorkflowCancelled",
+    "WorkflowNotFoundError",
+]
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """An exception as plain data: what a journal entry and a failed run keep.
+
+    `type` is the class name and `bases` the names of all its classes, itself included: names and not import paths, so
+    that moving a module does not change what an old run says. `causes` are the `__cause__` (or `__context__`) and the
+    members of an exception group. `args` are kept where the exception is to be rebuilt (`raises=`). `code` is that of
+    a `ReflowError`, `position` the place in the program where the failure was raised, where known.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+    bases: tuple[str, ...] = ()
+    causes: tuple[Failure, ...] = ()
+    code: str | None = None
+    position: str | None = None
+    args: tuple[Any, ...] | None = None
+
+    def is_caused_by(self, cls: type[BaseException]) -> bool:
+        """Whether this failure, or one in its chain of causes, is a `cls`; compared by class name."""
+        return cls.__name__ in self.bases or any(cause.is_caused_by(cls) for cause in self.causes)
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class ReflowError(Exception):
+    """The root of every error that Reflow raises for you to see."""
+
+    code: ClassVar[str] = "reflow"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Subclasses take fields, not a message, so the default (call the class with `args`) would not bring them back.
+        return _restore, (type(self), self.args, self.__dict__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain data: `type`, `code`, `message`, every field, and `causes`, a list of the same shape."""
+        fields = {name: _plain(value) for name, value in vars(self).items() if not name.startswith("_")}
+        cause = self.__cause__ or (None if self.__suppress_context__ else self.__context__)
+        causes = [] if cause is None else [_cause_to_dict(cause)]
+        return {"type": type(self).__name__, "code": self.code, **fields, "causes": causes}
+
+
+def _restore(cls: type[ReflowError], args: tuple[Any, ...], fields: dict[str, Any]) -> ReflowError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+def _cause_to_dict(cause: BaseException) -> dict[str, Any]:
+    if isinstance(cause, ReflowError):
+        return cause.to_dict()
+    return {"type": type(cause).__name__, "code": None, "message": str(cause), "causes": []}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Failure):
+        return {
+            "type": value.type,
+            "code": value.code,
+            "message": value.message,
+            "traceback": value.traceback,
+            "causes": [_plain(cause) for cause in value.causes],
+        }
+    return value
+
+
+class ConfigError(ReflowError):
+    """A definition, option or argument is wrong. The message quotes it and says what to write instead."""
+
+    code = "config"
+
+
+class DuplicateWorkflowError(ConfigError):
+    """Two workflows of one name and version were given to one engine."""
+
+    code = "duplicate_workflow"
+
+    def __init__(self, workflow: str, version: int) -> None:
+        super().__init__(
+            f"two workflows are called {workflow!r} in version {version}; rename one with @workflow(name=...), "
+            "or give the newer one a higher version="
+        )
+        self.workflow = workflow
+        self.version = version
+
+
+class MisuseError(ReflowError):
+    """A workflow body did what a workflow body cannot do, such as yielding a coroutine.
+
+    It is raised outside the generator, so that the body cannot swallow it; the run is parked as `failed`.
+    `location` is `file:line` of the yield or return.
+    """
+
+    code = "misuse"
+
+    def __init__(self, problem: str, location: str) -> None:
+        super().__init__(f"{problem} ({location})")
+        self.problem = problem
+        self.location = location
+
+
+class NonDeterminismError(ReflowError):
+    """The workflow's code no longer matches the journal of the run.
+
+    Raised outside the generator, so that the body cannot swallow it. No step body runs and nothing recorded is lost:
+    the run is parked as `failed` with this code. `recorded` and `yielded` describe the two commands; `location` is
+    `file:line` of the yield or return at which they differ.
+    """
+
+    code = "nondeterminism"
+
+    def __init__(self, position: str, recorded: str, yielded: str, location: str) -> None:
+        super().__init__(
+            f"the code no longer matches the journal at position {position}: recorded {recorded}, "
+            f"now {yielded} ({location}). Restore the code this run began with, or start a new run"
+        )
+        self.position = position
+        self.recorded = recorded
+        self.yielded = yielded
+        self.location = location
+
+
+class ValidationError(ReflowError):
+    """A value does not fit its annotated type; `path` says where in the value (`$.user.email`)."""
+
+    code = "validation"
+
+    def __init__(self, subject: str, reason: str, path: str = "$") -> None:
+        super().__init__(f"{subject}: {reason} (at {path})")
+        self.subject = subject
+        self.reason = reason
+        self.path = path
+
+
+class SerializationError(ReflowError):
+    """A value cannot be stored, or stored bytes cannot be read as the type the code now declares.
+
+    `subject` says which value (a step's result, a workflow's input), `path` where inside it.
+    """
+
+    code = "serialization"
+
+    def __init__(self, subject: str, reason: str, path: str = "$") -> None:
+        super().__init__(f"{subject}: {reason} (at {path})")
+        self.subject = subject
+        self.reason = reason
+        self.path = path
+
+    def about(self, subject: str) -> SerializationError:
+        """The same error, said of `subject`."""
+        return SerializationError(subject, self.reason, self.path)
+
+
+class StepFailedError(ReflowError):
+    """A step failed for good: its last attempt raised. Raised at the step's `yield`, live and on replay alike.
+
+    `failure` is what was recorded of the exception. A workflow may catch this error and go on.
+    """
+
+    code = "step_failed"
+
+    def __init__(self, step: str, position: str, attempts: int, failure: Failure) -> None:
+        super().__init__(f"step {step!r} failed after {attempts} attempt{'s' * (attempts != 1)}: {failure}")
+        self.step = step
+        self.position = position
+        self.attempts = attempts
+        self.failure = failure
+
+    @property
+    def error_type(self) -> str:
+        """The class name of what the step raised."""
+        return self.failure.type
+
+    @property
+    def error_message(self) -> str:
+        """The message of what the step raised."""
+        return self.failure.message
+
+    @property
+    def traceback(self) -> str:
+        """The step's traceback as text."""
+        return self.failure.traceback
+
+    def is_caused_by(self, cls: type[BaseException]) -> bool:
+        """Whether the step raised a `cls`, or something caused by one; compared by class name, so that it also holds
+        after a restart."""
+        return self.failure.is_caused_by(cls)
+
+
+class StepTimeoutError(StepFailedError):
+    """The last attempt of a step took longer than its `timeout=`; `limit_s` is that limit in seconds."""
+
+    code = "step_timeout"
+
+    def __init__(self, step: str, position: str, attempts: int, failure: Failure, limit_s: float) -> None:
+        super().__init__(step, position, attempts, failure)
+        self.limit_s = limit_s
+
+
+class RunFailedError(ReflowError):
+    """The awaited run failed. `failure` has type, message, traceback and position as the run's row keeps them."""
+
+    code = "run_failed"
+
+    def __init__(self, run_id: str, workflow: str, failure: Failure) -> None:
+        super().__init__(f"run {run_id!r} of {workflow!r} failed: {failure}")
+        self.run_id = run_id
+        self.workflow = workflow
+        self.failure = failure
+
+    def is_caused_by(self, cls: type[BaseException]) -> bool:
+        """Whether the run failed with a `cls`, or with something caused by one; compared by class name."""
+        return self.failure.is_caused_by(cls)
+
+
+class RunCancelledError(ReflowError):
+    """The awaited run was cancelled."""
+
+    code = "run_cancelled"
+
+    def __init__(self, run_id: str, workflow: str) -> None:
+        super().__init__(f"run {run_id!r} of {workflow!r} was cancelled")
+        self.run_id = run_id
+        self.workflow = workflow
+
+
+class RunConflictError(ReflowError):
+    """The run id is already taken by a run of another workflow, or of the same one with another input."""
+
+    code = "run_conflict"
+
+    def __init__(self, run_id: str, difference: str) -> None:
+        super().__init__(f"run {run_id!r} exists already with {difference}; give the new run another run_id")
+        self.run_id = run_id
+        self.difference = difference
+
+
+class RunNotFoundError(ReflowError):
+    """No run has this id in this storage."""
+
+    code = "run_not_found"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id!r} in this storage")
+        self.run_id = run_id
+
+
+class WorkflowNotFoundError(ReflowError):
+    """The engine was not given this workflow, so it could never run it. Nothing was stored."""
+
+    code = "workflow_not_found"
+
+    def __init__(self, workflow: str, known: tuple[str, ...]) -> None:
+        super().__init__(
+            f"this engine does not know the workflow {workflow!r}; add it to Engine(storage, [...]). "
+            f"It knows: {', '.join(known) or 'none'}"
+        )
+        self.workflow = workflow
+        self.known = known
+
+
+class StorageError(ReflowError):
+    """The storage could not carry out `verb`; `reason` is the driver's text. No run fails because of it."""
+
+    code = "storage"
+
+    def __init__(self, verb: str, reason: str) -> None:
+        super().__init__(f"storage could not {verb}: {reason}")
+        self.verb = verb
+        self.reason = reason
+
+
+class StorageAccessError(StorageError):
+    """The file or its directory is missing, read-only, or not ours to open."""
+
+    code = "storage_access"
+
+
+class StorageFormatError(StorageError):
+    """The file is not a database, or it is damaged. It was left as it is."""
+
+    code = "storage_format"
+
+
+class StorageSchemaError(StorageError):
+    """The tables were written by a newer version of Reflow. They were left as they are."""
+
+    code = "storage_schema"
+
+
+class WorkflowCancelled(BaseException):
+    """Thrown at the current `yield` of a branch that lost, or of a run that is being cancelled.
+
+    `finally` and `except` blocks may yield clean-up steps, which are durable. It derives from BaseException, so that
+    `except Exception` does not swallow it; let it pass after cleaning up.
+    """
