@@ -29,22 +29,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from datetime import datetime
-from inspect import GEN_CREATED, getgeneratorstate, isgenerator
-from typing import Any, NamedTuple, TypeAlias, assert_never
+from inspect import GEN_CREATED, getgeneratorstate
+from types import GeneratorType
+from typing import Any, NamedTuple, assert_never, cast
 
 from reflow._core.commands import Command, Gather, NewRandom, NewUuid, Now, Performed, Race, Sleep, Step, Winner
 from reflow._core.commands import contained as contained_commands
 from reflow._core.derived import random_at, uuid_at
 from reflow._core.failure import raised_by_step
 from reflow._core.forgotten import Forgotten
-from reflow._core.journal import Entry, Timer, describe
+from reflow._core.journal import Entry, Timer
 from reflow._core.misuse import discard, explain_return, explain_yield
+from reflow._core.nodes import Frame, Group, Node, Open, frame_of, location_of
 from reflow.codec import Codec
 from reflow.errors import Failure, MisuseError, NonDeterminismError, SerializationError, WorkflowCancelled
 
-__all__ = ["Open", "Outcome", "Replay"]
+__all__ = ["Outcome", "Replay", "result_type"]
 
 _UNDECODED: Any = object()
 _MOST_YIELDS_ON_CLOSE = 1_000
@@ -55,69 +57,6 @@ class Outcome(NamedTuple):
 
     value: Any
     error: BaseException | None
-
-
-class Frame:
-    """A generator in progress: the workflow body or a branch."""
-
-    __slots__ = ("cancel_due", "context", "count", "ended", "generator", "index", "parent", "prefix", "waits_for",
-                 "was_cancelled")  # fmt: skip
-
-    def __init__(self, generator: Generator[Any, Any, Any], prefix: str, parent: Group | None, index: int,
-                 context: Context) -> None:  # fmt: skip
-        self.generator = generator
-        self.prefix = prefix
-        self.parent = parent
-        self.index = index
-        self.context = context
-        self.count = 0
-        self.waits_for: Open | Group | None = None
-        self.was_cancelled = False
-        # Cancelled, but the generator has not been told yet.
-        self.cancel_due = False
-        self.ended = False
-
-
-class Group:
-    """A gather or race in progress."""
-
-    __slots__ = ("active", "closing", "command", "error", "index", "members", "parent", "position", "remaining",
-                 "unstarted", "values", "won")  # fmt: skip
-
-    def __init__(self, command: Gather[Any] | Race[Any], position: str, parent: Frame | Group, index: int) -> None:
-        size = len(command.members)
-        self.command = command
-        self.position = position
-        self.parent = parent
-        self.index = index
-        self.values: list[Any] = [None] * size
-        self.members: dict[int, Frame | Group | Open] = {}
-        self.unstarted = deque(range(size))
-        self.active = 0
-        self.remaining = size
-        # No member is started any more, and `error` is what the group will settle with.
-        self.closing = False
-        self.error: BaseException | None = None
-        # A race that has its winner: what still settles only lingers.
-        self.won = False
-
-
-class Open:
-    """A command that waits to be performed."""
-
-    __slots__ = ("command", "index", "parent", "position")
-
-    def __init__(self, command: Performed, position: str, parent: Frame | Group, index: int) -> None:
-        self.command: Performed = command
-        self.position = position
-        self.parent = parent
-        self.index = index
-
-    def __str__(self) -> str:
-        return describe(self.command.kind, self.command.name)
-
-
-Node: TypeAlias = Frame | Group | Open
 
 
 class Replay:
@@ -138,7 +77,8 @@ class Replay:
         self._forgotten = Forgotten()
         context = copy_context()
         context.run(self._forgotten.watch)
-        self._body = Frame(generator, "", None, 0, context)
+        # Made by a generator function, so a real generator: its frame tells the line it stands at.
+        self._body = Frame(cast("GeneratorType[Any, Any, Any]", generator), "", None, 0, context)
         self._frames: dict[int, Frame] = {id(self._body): self._body}
         self._held_back: dict[str, Group] = {}
         self._ended: Outcome | None = None
@@ -165,11 +105,13 @@ class Replay:
             raise self._mismatch(entry)
         command = node.command
         if command.kind != entry.kind or command.name != entry.name:
-            raise NonDeterminismError(entry.position, str(entry), str(node), self._location(node))
+            raise NonDeterminismError(entry.position, str(entry), str(node), location_of(node))
         if entry.failed:
             self._settle(node.parent, node.index, None, self._error_of(command, entry))
         else:
-            self._settle(node.parent, node.index, self._value_of(command, entry) if value is _UNDECODED else value, None)
+            if value is _UNDECODED:
+                value = self._decoded(entry, result_type(command))
+            self._settle(node.parent, node.index, value, None)
         self._work_off()
 
     def check(self, timer: Timer) -> None:
@@ -178,7 +120,7 @@ class Replay:
         if node is None:
             raise self._mismatch(timer)
         if node.command.kind != timer.kind or node.command.name != timer.name:
-            raise NonDeterminismError(timer.position, str(timer), str(node), self._location(node))
+            raise NonDeterminismError(timer.position, str(timer), str(node), location_of(node))
 
     def close(self) -> None:
         """Drop the generators of an unfinished run.
@@ -270,29 +212,27 @@ class Replay:
         else:
             self._yielded(frame, yielded)
 
-    def _yielded(self, frame: Frame, command: Any) -> None:
+    def _yielded(self, frame: Frame, command: Command[Any]) -> None:
         if not isinstance(command, Command):
             problem = explain_yield(command)
             discard(command)
-            raise MisuseError(problem, self._location(frame))
+            raise MisuseError(problem, location_of(frame))
         made = self._forgotten.made
         if len(made) == 1 and made[0][0]() is command:
             made.clear()
         elif name := self._forgotten.yielded(contained_commands(command)):
-            raise MisuseError(f"{name!r} was made and never yielded before this line", self._location(frame))
+            raise MisuseError(f"{name!r} was made and never yielded before this line", location_of(frame))
         position = f"{frame.prefix}{frame.count}"
         frame.count += 1
         self._open(command, position, frame, 0)
 
     def _returned(self, frame: Frame, value: Any) -> None:
-        problem = explain_return(value)
-        if problem is None and isinstance(value, Command):
-            problem = f"a command was returned; write `return (yield {value.name}(...))`"
+        problem = explain_return(value) or _explain_command(value)
         if problem is None and frame is self._body and (name := self._forgotten.returned()):
             problem = f"{name!r} was made and never yielded"
         if problem is not None:
             discard(value)
-            raise MisuseError(problem, self._location(frame))
+            raise MisuseError(problem, location_of(frame))
         self._end(frame, value, None)
 
     def _end(self, frame: Frame, value: Any, error: BaseException | None) -> None:
@@ -355,11 +295,12 @@ class Replay:
         if isinstance(member, Command):
             self._open(member, position, group, index)
             return
-        parent = self._frame_of(group)
-        if getgeneratorstate(member) != GEN_CREATED:
-            problem = f"the branch {member.__name__!r} has already run; call {member.__name__}(...) again for a new one"
-            raise MisuseError(problem, self._location(parent))
-        frame = Frame(member, f"{position}.", group, index, parent.context.copy())
+        branch = cast("GeneratorType[Any, Any, Any]", member)
+        parent = frame_of(group)
+        if getgeneratorstate(branch) != GEN_CREATED:
+            problem = f"the branch {branch.__name__!r} has already run; call {branch.__name__}(...) again for a new one"
+            raise MisuseError(problem, location_of(parent))
+        frame = Frame(branch, f"{position}.", group, index, parent.context.copy())
         group.members[index] = frame
         self._frames[id(frame)] = frame
         self._resume(frame, None, None)
@@ -369,13 +310,14 @@ class Replay:
 
         The journal says that it was started, so it was: a smaller limit in new code does not break a run.
         """
-        for end, _ in ((i, c) for i, c in enumerate(position) if c == "."):
-            group = self._held_back.get(position[:end])
-            index = position[end + 1 :].partition(".")[0]
-            if group and index.isdigit() and int(index) in group.unstarted:
+        above, *path = position.split(".")
+        for index in path:
+            group = self._held_back.get(above)
+            if group and index.isdecimal() and int(index) in group.unstarted:
                 group.unstarted.remove(int(index))
                 self._start_member(group, int(index))
                 self._work_off()
+            above = f"{above}.{index}"
         return self.open.get(position) if keep else self.open.pop(position, None)
 
     # ---- cancelling: from the root down -----------------------------------------------------------------------------
@@ -413,9 +355,6 @@ class Replay:
 
     # ---- reading entries --------------------------------------------------------------------------------------------
 
-    def _value_of(self, command: Performed, entry: Entry) -> Any:
-        return self._decoded(entry, result_type(command))
-
     def _error_of(self, command: Performed, entry: Entry) -> BaseException:
         failure: Failure = self._decoded(entry, Failure)
         raises = command.raises if isinstance(command, Step) else ()
@@ -434,13 +373,13 @@ class Replay:
         """An outcome was recorded where the code now has nothing open."""
         if self._ended is not None and not self.open:
             body = self._body.generator
-            yielded, location = f"the workflow {body.__name__!r} has ended", self._location(self._body)
+            yielded, location = f"the workflow {body.__name__!r} has ended", location_of(self._body)
         elif self.open:
             nearest = self._neighbour(recorded.position)
             yielded = f"{nearest} at position {nearest.position}"
-            location = self._location(nearest)
+            location = location_of(nearest)
         else:
-            yielded, location = "nothing is open", self._location(self._body)
+            yielded, location = "nothing is open", location_of(self._body)
         return NonDeterminismError(recorded.position, str(recorded), yielded, location)
 
     def _neighbour(self, position: str) -> Open:
@@ -454,18 +393,10 @@ class Replay:
 
         return max(self.open.values(), key=shared)
 
-    def _frame_of(self, node: Node) -> Frame:
-        while not isinstance(node, Frame):
-            node = node.parent
-        return node
 
-    def _location(self, node: Node) -> str:
-        """`file:line` of the yield at which `node` stands, inside helper generators too."""
-        generator = self._frame_of(node).generator
-        while isgenerator(inner := generator.gi_yieldfrom) and inner.gi_code is not Command.__iter__.__code__:
-            generator = inner
-        code, frame = generator.gi_code, generator.gi_frame
-        return f"{code.co_filename}:{frame.f_lineno if frame else code.co_firstlineno}"
+def _explain_command(value: object) -> str | None:
+    """Why `value`, if it is a command, cannot be returned."""
+    return f"a command was returned; write `return (yield {value.name}(...))`" if isinstance(value, Command) else None
 
 
 def result_type(command: Performed) -> Any:
