@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -102,13 +102,13 @@ class _MsgspecCodec:
         return None
 
 
-def _members(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _members(value: object, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        for key, member in value.items():
+        for key, member in cast("Mapping[object, object]", value).items():
             yield f"{path}.<key {key!r}>", key
             yield (f"{path}.{key}" if isinstance(key, str) else f"{path}[{key!r}]"), member
     elif isinstance(value, (list, tuple, set, frozenset)):
-        for index, member in enumerate(value):
+        for index, member in enumerate(cast("Iterable[Any]", value)):
             yield f"{path}[{index}]", member
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:

@@ -29,7 +29,7 @@ to do, `to_dict()`, and survives pickling.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from msgspec import Struct
 
@@ -57,6 +57,10 @@ __all__ = [
 ]
 
 
+# Inside `Failure`, whose field is called so, `type` is not the builtin.
+_ExceptionClass: TypeAlias = type[BaseException]
+
+
 class Failure(Struct, frozen=True, omit_defaults=True):
     """An exception as plain data: what a journal entry and a failed run keep.
 
@@ -75,7 +79,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     position: str | None = None
     args: tuple[Any, ...] | None = None
 
-    def is_caused_by(self, cls: type[BaseException]) -> bool:
+    def is_caused_by(self, cls: _ExceptionClass) -> bool:
         """Whether this failure, or one in its chain of causes, is a `cls`; compared by class name."""
         return cls.__name__ in self.bases or any(cause.is_caused_by(cls) for cause in self.causes)
 

@@ -74,7 +74,8 @@ class Command(Struct, Generic[T_co], frozen=True, weakref=True, eq=False):
     name: ClassVar[Any]
 
     def __iter__(self) -> Generator[Command[Any], Any, T_co]:
-        return (yield self)
+        value: T_co = yield self
+        return value
 
 
 Flow: TypeAlias = Generator[Command[Any], Any, T]
@@ -113,8 +114,8 @@ class Step(Command[T_co], frozen=True, weakref=True, eq=False):
         self,
         *,
         name: str | UnsetType = UNSET,
-        retry: Retry | None | UnsetType = UNSET,
-        timeout: Duration | None | UnsetType = UNSET,
+        retry: Retry | UnsetType | None = UNSET,
+        timeout: Duration | UnsetType | None = UNSET,
         raises: type[BaseException] | tuple[type[BaseException], ...] | UnsetType = UNSET,
     ) -> Step[T_co]:
         """A changed copy; what is not named stays as it is.
@@ -158,7 +159,7 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Step[Any]:
 
     Raises `ConfigError` where `fn` is not a function to be called, and says what to write.
     """
-    made = Step(fn, args, kwargs, (body := _body_of(fn)).name, body)
+    made: Step[Any] = Step(fn, args, kwargs, (body := _body_of(fn)).name, body)
     noted(made)
     return made
 
@@ -193,7 +194,9 @@ def _hashable_body(fn: Callable[..., Any]) -> StepBody:
     return StepBody(name, inspect.iscoroutinefunction(function), hints.get("return", Any))
 
 
-def _exception_classes(raises: object) -> tuple[type[BaseException], ...]:
+def _exception_classes(
+    raises: type[BaseException] | tuple[type[BaseException], ...],
+) -> tuple[type[BaseException], ...]:
     classes = raises if isinstance(raises, tuple) else (raises,)
     if not all(isinstance(cls, type) and issubclass(cls, Exception) for cls in classes):
         raise ConfigError(f"raises is {raises!r}; write an exception class, or a tuple of them")
@@ -318,23 +321,40 @@ def gather(*, limit: Limit = None, return_exceptions: bool = False) -> Gather[tu
 @overload
 def gather(a: Branch[T1], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1, T2]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], /, *, limit: Limit = None, return_exceptions: _Raise = False
+) -> Gather[tuple[T1, T2]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1, T2, T3]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: Limit = None, return_exceptions: _Raise = False
+) -> Gather[tuple[T1, T2, T3]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1, T2, T3, T4]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], /, *,
+    limit: Limit = None, return_exceptions: _Raise = False,
+) -> Gather[tuple[T1, T2, T3, T4]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], e: Branch[T5], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1, T2, T3, T4, T5]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], e: Branch[T5], /, *,
+    limit: Limit = None, return_exceptions: _Raise = False,
+) -> Gather[tuple[T1, T2, T3, T4, T5]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], e: Branch[T5], f: Branch[T6], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1, T2, T3, T4, T5, T6]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], e: Branch[T5], f: Branch[T6], /, *,
+    limit: Limit = None, return_exceptions: _Raise = False,
+) -> Gather[tuple[T1, T2, T3, T4, T5, T6]]: ...
 @overload
 def gather(*members: Branch[T], limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T, ...]]: ...
 @overload
 def gather(a: Branch[T1], /, *, limit: Limit = None, return_exceptions: _Return) -> Gather[tuple[T1 | Exception]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], /, *, limit: Limit = None, return_exceptions: _Return) -> Gather[tuple[T1 | Exception, T2 | Exception]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], /, *, limit: Limit = None, return_exceptions: _Return
+) -> Gather[tuple[T1 | Exception, T2 | Exception]]: ...
 @overload
-def gather(a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: Limit = None, return_exceptions: _Return) -> Gather[tuple[T1 | Exception, T2 | Exception, T3 | Exception]]: ...
+def gather(
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: Limit = None, return_exceptions: _Return
+) -> Gather[tuple[T1 | Exception, T2 | Exception, T3 | Exception]]: ...
 @overload
 def gather(*members: Branch[T], limit: Limit = None, return_exceptions: bool) -> Gather[tuple[T | Exception, ...]]: ...
 # fmt: on

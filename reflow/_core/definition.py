@@ -8,7 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints, overload
+from types import GenericAlias
+from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_type_hints, overload
 
 from msgspec import Struct, defstruct, field
 
@@ -62,14 +63,14 @@ class Workflow(Generic[P, R_co]):
             hint = hints.get(name, Any)
             match parameter.kind:
                 case _Kind.VAR_POSITIONAL:
-                    fields.append((name, tuple[hint, ...]))
+                    fields.append((name, GenericAlias(tuple, (hint, ...))))
                 case _Kind.VAR_KEYWORD:
-                    fields.append((name, dict[str, hint]))
+                    fields.append((name, GenericAlias(dict, (str, hint))))
                 case _ if parameter.default is _Kind.empty:
                     fields.append((name, hint))
                 case _:
                     # A parameter added since the run began takes its default.
-                    fields.append((name, hint, field(default_factory=lambda default=parameter.default: default)))
+                    fields.append((name, hint, field(default_factory=_always(parameter.default))))
         return defstruct(self.name, fields, kw_only=True, module=__name__)
 
     def encode_input(self, arguments: dict[str, Any], codec: Codec) -> bytes:
@@ -107,7 +108,7 @@ class Workflow(Generic[P, R_co]):
                     named[name] = value
                 case _:
                     positional.append(value)
-        return self.function(*positional, **named)
+        return cast("Callable[..., Generator[Any, Any, R_co]]", self.function)(*positional, **named)
 
 
 class Call(Struct, Generic[R_co], frozen=True):
@@ -159,6 +160,10 @@ def _check(function: Any) -> None:
             f"workflow {called!r} has no `yield`, so it is no generator function; write `def {called}(...)` "
             "and yield commands, such as `result = yield step(...)`"
         )
+
+
+def _always(value: Any) -> Callable[[], Any]:
+    return lambda: value
 
 
 def annotations_of(function: Any) -> dict[str, Any]:

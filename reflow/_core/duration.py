@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from reflow.errors import ConfigError
 
-__all__ = ["Duration", "from_micros", "to_micros", "to_instant"]
+__all__ = ["Duration", "from_micros", "to_instant", "to_micros"]
 
 Duration: TypeAlias = float | timedelta | str
 """Seconds (int or float), a `timedelta`, or text of numbers with units: `"500ms"`, `"30s"`, `"1h30m"`, `"14d"`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import traceback
 from types import TracebackType
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -79,7 +80,9 @@ def _capture(error: BaseException, position: str | None, depth: int) -> Failure:
 def _causes(error: BaseException, depth: int) -> list[Failure]:
     if isinstance(error, StepFailedError):
         return [error.failure]
-    causes: list[BaseException] = list(error.exceptions) if isinstance(error, BaseExceptionGroup) else []
+    causes: list[BaseException] = []
+    if isinstance(error, BaseExceptionGroup):
+        causes.extend(cast("BaseExceptionGroup[BaseException]", error).exceptions)
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         causes.append(cause)
@@ -105,4 +108,3 @@ def _traceback(error: BaseException) -> str:
     except Exception:
         text = ""
     return text[-_LONGEST_TRACEBACK:].encode("utf-8", "backslashreplace").decode()
-

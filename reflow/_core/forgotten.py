@@ -2,7 +2,8 @@
 
 Every command made while a workflow body runs is noted by a weak reference. A command that is gone before it was
 yielded was forgotten, and is reported at the very next yield, before anything else is performed. One that is still held
-may be yielded later; it is reported at the return. An exception on its way excuses all: it may have jumped over a yield.
+may be yielded later; it is reported at the return. An exception on its way excuses all: it may have jumped over a
+yield.
 """
 
 from __future__ import annotations

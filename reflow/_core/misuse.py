@@ -13,18 +13,19 @@ __all__ = ["discard", "explain_member", "explain_return", "explain_yield"]
 
 def explain_yield(value: object) -> str:
     """Why `value` cannot be yielded, and what to write."""
+    kind = type(value).__name__
     match value:
         case Generator():
             return f"a generator was yielded; write `yield from {_name(value)}(...)`, or give it to gather or race"
-        case Call():
+        case Call(workflow=Workflow(name=name)):
             return (
-                f"the call {value.workflow.name}(...) was yielded, but this version has no child runs; "
-                f"write `yield from {value.workflow.name}.function(...)` to run its steps in this run"
+                f"the call {name}(...) was yielded, but this version has no child runs; "
+                f"write `yield from {name}.function(...)` to run its steps in this run"
             )
         case Workflow():
             return f"the workflow {value.name!r} itself was yielded; it has to be called and enqueued"
         case list() | tuple() | set() | frozenset():
-            return f"a {type(value).__name__} was yielded; write `yield gather(*commands)` to perform several"
+            return f"a {kind} was yielded; write `yield gather(*commands)` to perform several"
         case _ if inspect.isawaitable(value):
             return f"{_awaitable(value)} was yielded; write `yield step({_name(value)}, ...)`"
         case _ if inspect.isasyncgen(value):
@@ -34,7 +35,7 @@ def explain_yield(value: object) -> str:
         case None:
             return "a bare `yield` gives nothing to perform; yield a command, such as `yield step(...)`"
         case _:
-            return f"a {type(value).__name__} was yielded; yield a command, such as `yield step(...)`"
+            return f"a {kind} was yielded; yield a command, such as `yield step(...)`"
 
 
 def explain_return(value: object) -> str | None:
@@ -52,15 +53,16 @@ def explain_return(value: object) -> str | None:
 
 def explain_member(value: object, index: int, group: str) -> str:
     """Why `value` cannot be a member of a gather or race, and what to write."""
+    kind = type(value).__name__
     match value:
         case list() | tuple() | set() | frozenset():
-            return f"argument {index} of {group} is a {type(value).__name__}; unpack it: {group}(*commands)"
+            return f"argument {index} of {group} is a {kind}; unpack it: {group}(*commands)"
         case _ if inspect.isgeneratorfunction(value):
             return f"argument {index} of {group} is the function {_name(value)!r}; call it: {_name(value)}(...)"
         case _ if callable(value) or inspect.isawaitable(value):
             return f"argument {index} of {group} is {_name(value)!r}; write step({_name(value)}, ...)"
         case _:
-            return f"argument {index} of {group} is a {type(value).__name__}; give it commands or branches"
+            return f"argument {index} of {group} is a {kind}; give it commands or branches"
 
 
 def discard(value: object) -> None:
