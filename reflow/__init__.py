@@ -1,3 +1,117 @@
-"""Durable workflows for Python, written as plain generator functions."""
+"""Durable workflows for Python, written as plain generator functions.
+
+A workflow yields commands such as `step(...)`; the engine stores each result before the next step starts, and after a
+crash replays the stored results into the generator and goes on where it stopped.
+
+    errors codec        the vocabulary
+    _core/              what a run is: commands, journal, replay. Pure: no I/O, no clock, no event loop
+    storage/            the contract and its adapters: memory, SQLite
+    _engine/            claims runs, performs their commands, keeps leases. The only ring that waits
+
+Imports go inward only. Read `_core/__init__.py` first, then `_core/replay.py`, `storage/contract.py` and
+`_engine/runner.py`.
+"""
+
+from reflow._core.commands import (
+    Command,
+    Flow,
+    Winner,
+    gather,
+    new_random,
+    new_uuid,
+    now,
+    race,
+    sleep,
+    sleep_until,
+    step,
+)
+from reflow._core.definition import Call, Workflow, workflow
+from reflow._core.duration import Duration
+from reflow._core.retry import Retry
+from reflow._core.status import RunStatus
+from reflow._engine.client import Run
+from reflow._engine.clock import Clock
+from reflow._engine.engine import Engine
+from reflow._engine.inspection import EntryInfo, RunInfo
+from reflow._engine.perform import StepInfo, current_step
+from reflow._engine.script import run
+from reflow.codec import Codec, JsonCodec, MsgpackCodec
+from reflow.errors import (
+    ConfigError,
+    DuplicateWorkflowError,
+    Failure,
+    MisuseError,
+    NonDeterminismError,
+    ReflowError,
+    RunCancelledError,
+    RunConflictError,
+    RunFailedError,
+    RunNotFoundError,
+    SerializationError,
+    StepFailedError,
+    StepTimeoutError,
+    StorageAccessError,
+    StorageError,
+    StorageFormatError,
+    StorageSchemaError,
+    ValidationError,
+    WorkflowCancelled,
+    WorkflowNotFoundError,
+)
+from reflow.storage import MemoryStorage, SQLiteStorage, StorageAdapter
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Call",
+    "Clock",
+    "Codec",
+    "Command",
+    "ConfigError",
+    "Duration",
+    "DuplicateWorkflowError",
+    "Engine",
+    "EntryInfo",
+    "Failure",
+    "Flow",
+    "JsonCodec",
+    "MemoryStorage",
+    "MisuseError",
+    "MsgpackCodec",
+    "NonDeterminismError",
+    "ReflowError",
+    "Retry",
+    "Run",
+    "RunCancelledError",
+    "RunConflictError",
+    "RunFailedError",
+    "RunInfo",
+    "RunNotFoundError",
+    "RunStatus",
+    "SQLiteStorage",
+    "SerializationError",
+    "StepFailedError",
+    "StepInfo",
+    "StepTimeoutError",
+    "StorageAccessError",
+    "StorageAdapter",
+    "StorageError",
+    "StorageFormatError",
+    "StorageSchemaError",
+    "ValidationError",
+    "Winner",
+    "Workflow",
+    "WorkflowCancelled",
+    "WorkflowNotFoundError",
+    "current_step",
+    "gather",
+    "new_random",
+    "new_uuid",
+    "now",
+    "race",
+    "run",
+    "sleep",
+    "sleep_until",
+    "step",
+    "workflow",
+]

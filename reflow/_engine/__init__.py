@@ -1,0 +1,13 @@
+"""The engine: the only ring that waits.
+
+clock       what time it is, and waiting for an event or a time
+registry    the workflows an engine was given
+inspection  what a run looks like from outside
+perform     one attempt of a step body
+runner      one claimed run: load, replay, perform, record, until it parks or ends
+lease       heartbeats for all runs that are held
+worker      the claim loop and the slots
+client      verbs that need no worker: enqueue, get_run, handle
+engine      class Engine: a client with a worker
+script      reflow.run
+"""

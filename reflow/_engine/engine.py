@@ -1,0 +1,121 @@
+"""`Engine`: a client with a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio.abc import TaskGroup
+
+from reflow._core.definition import Workflow
+from reflow._core.duration import Duration, to_micros
+from reflow._engine.client import Client
+from reflow._engine.clock import Clock, SystemClock
+from reflow._engine.registry import Registry
+from reflow._engine.worker import Worker
+from reflow.codec import Codec, MsgpackCodec
+from reflow.errors import ConfigError
+from reflow.storage.contract import StorageAdapter
+
+__all__ = ["Engine"]
+
+
+class Engine(Client):
+    """Runs workflows durably: `async with Engine(SQLiteStorage("app.db"), [signup]) as engine: ...`
+
+    Entering opens the storage and starts to claim due runs, those of a crashed engine included. Leaving stops claiming,
+    lets the steps in flight finish for up to `grace`, cancels what is left, and gives all runs back, so that the next
+    engine goes on at once. Leaving by an exception, Ctrl-C included, cancels without waiting.
+
+    `concurrency` is the number of runs that are advanced at once; runs that only wait do not count. `threads` bounds
+    the plain `def` bodies that run at once. `lease` is how long a run stays ours without a heartbeat: after a kill,
+    another engine takes over when it is over. Durations are seconds, timedeltas or text such as `"30s"`.
+
+    Raises `ConfigError` for a wrong setting, `DuplicateWorkflowError` for two workflows of one name and version.
+    """
+
+    def __init__(
+        self,
+        storage: StorageAdapter,
+        workflows: Iterable[Workflow[..., Any]],
+        *,
+        concurrency: int = 100,
+        threads: int = 40,
+        lease: Duration = "30s",
+        grace: Duration = "5s",
+        codec: Codec | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        registry = Registry(workflows)
+        super().__init__(storage, registry, codec or MsgpackCodec(), clock or SystemClock())
+        self._concurrency = _positive(concurrency, "concurrency")
+        self._threads = _positive(threads, "threads")
+        self._lease_us = to_micros(lease, what="lease")
+        self._grace_us = to_micros(grace, what="grace")
+        if self._lease_us < 100_000:
+            raise ConfigError(f"lease is {lease!r}; it has to last through a heartbeat: write 0.1 seconds or more")
+        self._worker = Worker(
+            storage,
+            self._codec,
+            self._clock,
+            registry,
+            concurrency=self._concurrency,
+            lease_us=self._lease_us,
+            threads=self._threads,
+            on_end=self._run_left,
+        )
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise ConfigError("this engine is running already; make another Engine for a second worker")
+        await self._storage.initialize()
+        try:
+            self._tasks = create_task_group()
+            await self._tasks.__aenter__()
+        except BaseException:
+            self._tasks = None
+            with CancelScope(shield=True):
+                await self._storage.close()
+            raise
+        self._worker.poke()
+        self._tasks.start_soon(self._worker.serve)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        tasks, self._tasks = self._tasks, None
+        assert tasks is not None, "left without being entered"
+        try:
+            if error is None:
+                with move_on_after(self._grace_us / 1_000_000):
+                    await self._worker.stop()
+            tasks.cancel_scope.cancel()
+            if isinstance(error, get_cancelled_exc_class()):
+                return await tasks.__aexit__(kind, error, traceback)
+            # An error of the body goes its own way, not wrapped in a group.
+            await tasks.__aexit__(None, None, None)
+            return None
+        finally:
+            with CancelScope(shield=True):
+                await self._storage.close()
+
+    async def tick(self) -> int:
+        """Claim one batch of due runs and wait until each has parked or ended; returns how many there were."""
+        return await self._worker.tick()
+
+    async def drain(self) -> None:
+        """Return when no run is due and none is being advanced here; sleeping runs do not hold it."""
+        await self._worker.drain()
+
+    def _enqueued(self) -> None:
+        self._worker.poke()
+
+
+def _positive(value: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{what} is {value!r}; write a whole number from 1 up")
+    return value

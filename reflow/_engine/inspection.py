@@ -1,0 +1,112 @@
+"""What a run looks like from outside: plain values, copies of what is stored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+
+from reflow._core.definition import Workflow
+from reflow._core.duration import from_micros
+from reflow._core.journal import Entry, Journal, Timer
+from reflow._core.status import RunStatus
+from reflow.codec import Codec
+from reflow.errors import Failure
+from reflow.storage.records import RunRow
+
+__all__ = ["EntryInfo", "RunInfo", "describe_run"]
+
+EntryStatus: TypeAlias = Literal["completed", "failed", "sleeping", "retrying"]
+
+
+class EntryInfo(Struct, frozen=True):
+    """One line of a run's journal, or a command that waits for its time.
+
+    `status` is `completed` or `failed`; or, of what is not settled yet, `sleeping` (a sleep) or `retrying` (a step
+    between two attempts), with `due_at` saying until when. `error` is the failure, of a retrying step the last one.
+    """
+
+    position: str
+    kind: str
+    name: str
+    status: EntryStatus
+    attempts: int
+    started_at: datetime
+    finished_at: datetime | None
+    due_at: datetime | None
+    value: Any
+    error: Failure | None
+
+
+class RunInfo(Struct, frozen=True):
+    """A run and its journal, as `get_run` gives them.
+
+    `due_at` is when the run next needs a worker; None once it has ended. `updated_at` is the time of the last change
+    of status. `executions` counts how often an engine has claimed it.
+    """
+
+    run_id: str
+    workflow: str
+    version: int
+    status: RunStatus
+    input: Any
+    output: Any
+    error: Failure | None
+    due_at: datetime | None
+    executions: int
+    created_at: datetime
+    updated_at: datetime
+    entries: tuple[EntryInfo, ...]
+
+
+def describe_run(row: RunRow, journal: Journal, workflow: Workflow[..., Any] | None, codec: Codec) -> RunInfo:
+    """`row` and `journal` in plain values; output typed where the workflow is known."""
+    output_type = workflow.output_type if workflow else Any
+    return RunInfo(
+        run_id=row.run_id,
+        workflow=row.workflow,
+        version=row.version,
+        status=row.status,
+        input=codec.decode(row.input, Any),
+        output=None if row.output is None else codec.decode(row.output, output_type),
+        error=None if row.error is None else codec.decode(row.error, Failure),
+        due_at=None if row.due_at is None else from_micros(row.due_at),
+        executions=row.executions,
+        created_at=from_micros(row.created_at),
+        updated_at=from_micros(row.updated_at),
+        entries=(
+            *(_settled(entry, codec) for entry in journal.entries),
+            *(_waiting(timer, codec) for timer in journal.timers),
+        ),
+    )
+
+
+def _settled(entry: Entry, codec: Codec) -> EntryInfo:
+    return EntryInfo(
+        position=entry.position,
+        kind=entry.kind,
+        name=entry.name,
+        status="failed" if entry.failed else "completed",
+        attempts=entry.attempts,
+        started_at=from_micros(entry.started_at),
+        finished_at=from_micros(entry.recorded_at),
+        due_at=None,
+        value=None if entry.failed else codec.decode(entry.payload, Any),
+        error=codec.decode(entry.payload, Failure) if entry.failed else None,
+    )
+
+
+def _waiting(timer: Timer, codec: Codec) -> EntryInfo:
+    return EntryInfo(
+        position=timer.position,
+        kind=timer.kind,
+        name=timer.name,
+        status="retrying" if timer.attempts else "sleeping",
+        attempts=timer.attempts,
+        started_at=from_micros(timer.started_at),
+        finished_at=None,
+        due_at=from_micros(timer.due_at),
+        value=None,
+        error=None if timer.failure is None else codec.decode(timer.failure, Failure),
+    )

@@ -1,0 +1,73 @@
+"""Keeping leases: one heartbeat for all runs that this engine holds.
+
+Model. A lease has a time in storage, and our trust in it has one here, which ends earlier. Heartbeats move both on,
+three times in the length of a lease. A heartbeat that names a run as lost drops that run. When no heartbeat has got
+through for most of a lease, all runs are dropped: each write is fenced anyway, but a body that goes on while another
+engine runs the same one is what leases are there to avoid.
+
+A jump of the clock (a laptop that slept) makes a heartbeat due and trust end at the same moment; the heartbeat gets a
+little time first, because where nobody has taken the run the lease is simply renewed.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from anyio import Event, create_task_group
+
+from reflow._engine.clock import Clock
+from reflow._engine.runner import Runner
+from reflow.errors import StorageError
+from reflow.storage.contract import StorageAdapter
+from reflow.storage.records import Lease
+
+__all__ = ["LeaseKeeper"]
+
+_log = logging.getLogger("reflow")
+
+
+class LeaseKeeper:
+    """Holds the runners whose leases are to be kept."""
+
+    def __init__(self, storage: StorageAdapter, clock: Clock, length_us: int) -> None:
+        self.length_us = length_us
+        self.held: dict[Lease, Runner] = {}
+        self._storage = storage
+        self._clock = clock
+        self._renewed = Event()
+
+    async def keep(self) -> None:
+        """Send heartbeats until cancelled."""
+        async with create_task_group() as tasks:
+            tasks.start_soon(self._watch)
+            while True:
+                await self._clock.wait(Event(), self._clock.now() + self.length_us // 3)
+                while not await self._beat():
+                    await self._clock.wait(Event(), self._clock.now() + self.length_us // 20)
+
+    async def _beat(self) -> bool:
+        leases, lost = list(self.held), list[Lease]()
+        if leases:
+            try:
+                lost = await self._storage.heartbeat(leases, lease_until=self._clock.now() + self.length_us)
+            except StorageError as error:
+                _log.warning("heartbeat of %d runs: %s; trying again", len(leases), error)
+                return False
+        for lease in lost:
+            if runner := self.held.get(lease):
+                _log.warning("run %s: another engine has taken it over; dropped here", lease.run_id)
+                runner.drop()
+        renewed, self._renewed = self._renewed, Event()
+        renewed.set()
+        return True
+
+    async def _watch(self) -> None:
+        while True:
+            renewed = self._renewed
+            await self._clock.wait(renewed, self._clock.now() + self.length_us * 18 // 20)
+            if not renewed.is_set():
+                await self._clock.wait(renewed, self._clock.now() + self.length_us // 20)
+            if not renewed.is_set() and self.held:
+                _log.error("no heartbeat got through for the length of a lease; %d runs dropped", len(self.held))
+                for runner in self.held.values():
+                    runner.drop()

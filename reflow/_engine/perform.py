@@ -1,0 +1,118 @@
+"""One attempt of a step: its body, its time limit, and what it can know of itself.
+
+An async body runs on the event loop and is cancelled when its time is over. A plain function runs in a worker thread,
+which nothing can interrupt: when its time is over, or its run lost a race, it is left alone and its result is dropped.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
+
+from anyio import CancelScope, CapacityLimiter, Event, create_task_group, current_effective_deadline
+from anyio import get_cancelled_exc_class, to_thread
+from msgspec import Struct
+
+from reflow._core.commands import Step
+from reflow._engine.clock import Clock
+from reflow.errors import ConfigError, Failure, StepTimeoutError
+
+__all__ = ["Attempt", "StepInfo", "attempt", "current_step"]
+
+_current: ContextVar[StepInfo | None] = ContextVar("reflow_current_step", default=None)
+
+
+class StepInfo(Struct, frozen=True):
+    """What a step body can know of itself, from `current_step()`.
+
+    `attempt` counts from 1. `idempotency_key` is the same on every attempt and after every crash, and different for
+    every step of every run: hand it to services that can ignore a request they have seen before.
+    """
+
+    run_id: str
+    workflow: str
+    step: str
+    position: str
+    attempt: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """The run id and the position."""
+        return f"{self.run_id}:{self.position}"
+
+
+class Attempt(NamedTuple):
+    """What came of one attempt: a value, or an error."""
+
+    value: Any
+    error: BaseException | None
+
+
+def current_step() -> StepInfo:
+    """The step whose body is running here; `ConfigError` outside a step body."""
+    info = _current.get()
+    if info is None:
+        raise ConfigError("current_step() was called outside a step body")
+    return info
+
+
+async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
+    """Run the body of `step` once. Only cancellation from outside comes out as an exception."""
+    token = _current.set(info)
+    try:
+        if step.timeout_us is None:
+            return await _body(step, threads)
+        return await _timed_body(step, info, step.timeout_us, threads, clock)
+    finally:
+        _current.reset(token)
+
+
+async def _body(step: Step[Any], threads: CapacityLimiter) -> Attempt:
+    try:
+        if step.body.is_async:
+            return Attempt(await step.fn(*step.args, **step.kwargs), None)
+        call = partial(step.fn, *step.args, **step.kwargs)
+        value = await to_thread.run_sync(call, limiter=threads, abandon_on_cancel=True)
+    except (Exception, SystemExit) as error:
+        return Attempt(None, error)
+    except get_cancelled_exc_class() as error:
+        if current_effective_deadline() == -math.inf:
+            raise
+        # Nobody cancelled us: the body awaited something that was cancelled.
+        return Attempt(None, _said(RuntimeError("the step's body was cancelled from within"), error))
+    if inspect.iscoroutine(value):
+        value.close()
+        return Attempt(None, ConfigError(f"step {step.name!r} returned a coroutine; make it an `async def`"))
+    return Attempt(value, None)
+
+
+async def _timed_body(
+    step: Step[Any], info: StepInfo, limit_us: int, threads: CapacityLimiter, clock: Clock
+) -> Attempt:
+    over = Event()
+    result: Attempt | None = None
+    with CancelScope() as scope:
+        async with create_task_group() as watch:
+
+            async def expire() -> None:
+                await clock.wait(over, deadline)
+                if not over.is_set():
+                    scope.cancel()
+
+            deadline = clock.now() + limit_us
+            watch.start_soon(expire)
+            result = await _body(step, threads)
+            over.set()
+    if result is not None:
+        return result
+    limit_s = limit_us / 1_000_000
+    failure = Failure("StepTimeoutError", f"timed out after {limit_s:g} s", code=StepTimeoutError.code, args=(limit_s,))
+    return Attempt(None, StepTimeoutError(info.step, info.position, info.attempt, failure, limit_s))
+
+
+def _said(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error

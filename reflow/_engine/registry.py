@@ -1,0 +1,42 @@
+"""The workflows an engine was given, by name and version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from reflow._core.definition import Workflow
+from reflow.errors import ConfigError, DuplicateWorkflowError, WorkflowNotFoundError
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Which workflows are known. Their annotations are resolved here, so that a wrong one shows at once."""
+
+    def __init__(self, workflows: Iterable[Workflow[..., Any]]) -> None:
+        self._known: dict[tuple[str, int], Workflow[..., Any]] = {}
+        for workflow in workflows:
+            if not isinstance(workflow, Workflow):
+                name = getattr(workflow, "__name__", repr(workflow))
+                raise ConfigError(f"{name} is not a workflow; decorate it with @workflow, and do not call it here")
+            key = (workflow.name, workflow.version)
+            if key in self._known:
+                raise DuplicateWorkflowError(*key)
+            _ = workflow.input_type, workflow.output_type
+            self._known[key] = workflow
+
+    @property
+    def keys(self) -> tuple[tuple[str, int], ...]:
+        """All (name, version) pairs."""
+        return tuple(self._known)
+
+    def find(self, name: str, version: int) -> Workflow[..., Any] | None:
+        """The workflow of this name and version, if it is known."""
+        return self._known.get((name, version))
+
+    def require(self, workflow: Workflow[..., Any]) -> None:
+        """Raise `WorkflowNotFoundError` for a workflow that this engine could never run."""
+        if (workflow.name, workflow.version) not in self._known:
+            known = tuple(f"{name} (version {version})" if version != 1 else name for name, version in self._known)
+            raise WorkflowNotFoundError(workflow.name, known)

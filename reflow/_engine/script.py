@@ -1,0 +1,50 @@
+"""`reflow.run`: a durable run from a script, without an event loop in sight."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import anyio
+
+from reflow._core.definition import Call
+from reflow._engine.engine import Engine
+from reflow.codec import Codec
+from reflow.errors import ConfigError
+from reflow.storage.contract import StorageAdapter
+from reflow.storage.sqlite import SQLiteStorage
+
+__all__ = ["run"]
+
+R = TypeVar("R")
+
+# Nobody else is about to take over, so a short lease costs nothing; after a kill it is what the next start waits for.
+_LEASE = "2s"
+
+
+def run(
+    call: Call[R],
+    *,
+    storage: str | os.PathLike[str] | StorageAdapter = "reflow.db",
+    run_id: str | None = None,
+    codec: Codec | None = None,
+    backend: str = "asyncio",
+) -> R:
+    """Run `call` durably to its end and return the result: started, or resumed where a run `run_id` is unfinished.
+
+    `storage` is the path of a SQLite file or a storage object. With a `run_id` the same line again continues where a
+    crash, a kill or Ctrl-C left off, and returns the stored result when the run has completed; without one each call
+    starts a new run. Other unfinished runs of the workflow in the same storage go on too, while this one lasts.
+    `backend` is `"asyncio"` or `"trio"`.
+
+    Raises what `Engine.execute` raises; `ConfigError` when called inside an event loop.
+    """
+    if not isinstance(call, Call):
+        raise ConfigError(f"run got {call!r}; call a workflow to make a call: reflow.run(import_file(path))")
+    adapter: Any = SQLiteStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
+
+    async def main() -> R:
+        async with Engine(adapter, [call.workflow], lease=_LEASE, codec=codec) as engine:
+            return await engine.execute(call, run_id=run_id)
+
+    return anyio.run(main, backend=backend)

@@ -1,0 +1,158 @@
+"""The worker: claims due runs into free slots and starts a runner for each.
+
+Model. There are `concurrency` slots; a held run has one until it parks or ends. The worker looks for due runs when
+somebody says that there may be some (`poke`: something was enqueued here), when the next known one comes due, and, as a
+safety net against what other processes did, every `_POLL_US`. A slot that becomes free is refilled at once, and only
+when something is known to be due, so an idle storage is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from uuid import uuid4
+
+from anyio import CapacityLimiter, Event, create_task_group
+from anyio.abc import TaskGroup
+
+from reflow._engine.clock import Clock
+from reflow._engine.lease import LeaseKeeper
+from reflow._engine.registry import Registry
+from reflow._engine.runner import Runner, Services
+from reflow.codec import Codec
+from reflow.errors import StorageError
+from reflow.storage.contract import StorageAdapter
+from reflow.storage.records import Ending, Lease
+
+__all__ = ["Worker"]
+
+_POLL_US = 1_000_000
+
+_log = logging.getLogger("reflow")
+
+
+class Worker:
+    """Advances due runs of the registered workflows. `on_end` is told when a run has left this engine, and how."""
+
+    def __init__(
+        self,
+        storage: StorageAdapter,
+        codec: Codec,
+        clock: Clock,
+        registry: Registry,
+        *,
+        concurrency: int,
+        lease_us: int,
+        threads: int,
+        on_end: Callable[[str, Ending], None],
+    ) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._registry = registry
+        self._concurrency = concurrency
+        self._on_end = on_end
+        self._leases = LeaseKeeper(storage, clock, lease_us)
+        self._services = Services(storage, codec, clock, CapacityLimiter(threads), lambda: self._is_stopping)
+        self._is_serving = False
+        self._is_stopping = False
+        self._stopped = Event()
+        # Set for the loop to look up; `_asked` and `_look_at` say whether there is a reason to claim.
+        self._news = Event()
+        self._asked = False
+        self._look_at = 0
+        self._one_left = Event()
+
+    def poke(self) -> None:
+        """There may be a due run: claim now."""
+        self._asked = True
+        self._news.set()
+
+    async def serve(self) -> None:
+        """Claim and run until `stop`; returns when the last run has left."""
+        self._is_serving = True
+        try:
+            async with create_task_group() as keeping:
+                keeping.start_soon(self._leases.keep)
+                async with create_task_group() as runs:
+                    while not self._is_stopping:
+                        self._news = Event()
+                        if self._has_slot and (self._asked or self._clock.now() >= self._look_at):
+                            await self._claim(runs)
+                        elif not self._is_stopping:
+                            await self._clock.wait(self._news, self._look_at if self._has_slot else None)
+                keeping.cancel_scope.cancel()
+        finally:
+            self._is_serving = False
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Claim no more, start no more steps, and wait until those in flight have ended and their runs are back."""
+        self._is_stopping = True
+        self._news.set()
+        if self._is_serving:
+            await self._stopped.wait()
+
+    async def tick(self) -> int:
+        """Claim one batch and wait until each of its runs has parked or ended; returns how many there were."""
+        count = 0
+        async with create_task_group() as keeping:
+            if not self._is_serving:
+                keeping.start_soon(self._leases.keep)
+            async with create_task_group() as runs:
+                if self._has_slot:
+                    count = await self._claim(runs)
+            keeping.cancel_scope.cancel()
+        return count
+
+    async def drain(self) -> None:
+        """Return when nothing is due and no run is held here."""
+        while True:
+            self._one_left = Event()
+            if await self.tick() == 0:
+                if not self._leases.held:
+                    return
+                await self._one_left.wait()
+
+    @property
+    def _has_slot(self) -> bool:
+        return len(self._leases.held) < self._concurrency
+
+    async def _claim(self, runs: TaskGroup) -> int:
+        self._asked = False
+        now = self._clock.now()
+        self._look_at = now + _POLL_US
+        lease_id = uuid4().hex
+        try:
+            claimed = await self._storage.claim_runs(
+                self._registry.keys,
+                limit=self._concurrency - len(self._leases.held),
+                lease_id=lease_id,
+                now=now,
+                lease_until=now + self._leases.length_us,
+            )
+        except StorageError as error:
+            _log.warning("claim: %s; trying again", error)
+            return 0
+        if claimed.next_due_at is not None:
+            self._look_at = min(self._look_at, claimed.next_due_at)
+        for row in claimed.runs:
+            workflow = self._registry.find(row.workflow, row.version)
+            assert workflow is not None, "claimed only what is registered"
+            runner = Runner(row, Lease(row.run_id, lease_id), workflow, self._services)
+            self._leases.held[runner.lease] = runner
+            runs.start_soon(self._run, runner)
+        return len(claimed.runs)
+
+    async def _run(self, runner: Runner) -> None:
+        try:
+            await runner.run()
+        except Exception:
+            _log.exception("run %s: dropped; it will be taken up again when its lease is over", runner.row.run_id)
+        finally:
+            del self._leases.held[runner.lease]
+            if ending := runner.ending:
+                if ending.due_at is not None:
+                    self._look_at = min(self._look_at, ending.due_at)
+                self._on_end(runner.row.run_id, ending)
+            self._news.set()
+            self._one_left.set()

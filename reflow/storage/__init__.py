@@ -1,0 +1,7 @@
+"""The storage contract and its adapters: bytes in, bytes out; no policy, no clock, no objects."""
+
+from reflow.storage.contract import StorageAdapter
+from reflow.storage.memory import MemoryStorage
+from reflow.storage.sqlite import SQLiteStorage
+
+__all__ = ["MemoryStorage", "SQLiteStorage", "StorageAdapter"]

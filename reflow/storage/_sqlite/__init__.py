@@ -1,0 +1,1 @@
+"""The parts of `SQLiteStorage`, all of them synchronous but for the lane: schema, verbs, connection, lane."""

@@ -1,0 +1,137 @@
+"""`SQLiteStorage`: one file, no server. Several engines and processes of one machine may share it.
+
+Everything is written through one connection and the lane (group commit); reads have a connection of their own, so that
+loading a long journal holds up no commit. WAL lets readers and the writer go on side by side; `begin immediate` takes
+the write lock before anything is read, so no transaction is ever refused half way.
+
+With `durability="full"`, the default, a commit is on the disk before the step that needs it starts
+(`synchronous=FULL`). With `"process"` (`NORMAL`) a kill of the process loses nothing, but a power cut may take back the
+last acknowledged steps.
+
+Keep the file on a local disk: SQLite's locks do not hold on network file systems (https://sqlite.org/useovernet.html).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection
+from typing import NamedTuple, TypeVar, get_args
+
+from anyio import CancelScope, CapacityLimiter, to_thread
+
+from reflow._core.journal import Journal
+from reflow.errors import ConfigError, StorageError
+from reflow.storage._sqlite import verbs
+from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
+from reflow.storage._sqlite.lane import Lane
+from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
+
+__all__ = ["SQLiteStorage"]
+
+T = TypeVar("T")
+
+
+class SQLiteStorage:
+    """Runs kept in a SQLite file, created where it does not exist.
+
+    `path` names the file; its directory must exist. `durability` is `"full"` or `"process"` (see the module).
+    Raises `ConfigError` for other values, and for `":memory:"`; what cannot be opened shows on `initialize`, which
+    entering an `Engine` does for you.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, durability: Durability = "full") -> None:
+        if durability not in get_args(Durability):
+            raise ConfigError(f"durability is {durability!r}; write 'full' or 'process'")
+        if not isinstance(path, (str, os.PathLike)) or str(path) in ("", ":memory:"):
+            raise ConfigError(f"path is {path!r}; name a file, or use MemoryStorage() to keep runs in memory")
+        self.path = Path(path)
+        self.durability: Durability = durability
+        self._open: _Open | None = None
+        self._users = 0
+
+    def __repr__(self) -> str:
+        return f"SQLiteStorage({str(self.path)!r}, durability={self.durability!r})"
+
+    async def initialize(self) -> None:
+        """Open the file and bring its tables up to date (clauses A)."""
+        if self._open is None:
+            with CancelScope(shield=True):
+                self._open = await _Open.at(self.path, self.durability)
+        self._users += 1
+
+    async def close(self) -> None:
+        """Close the file, once nobody who initialized it uses it any more (clauses B)."""
+        self._users = max(0, self._users - 1)
+        if self._users == 0 and self._open is not None:
+            closing, self._open = self._open, None
+            with CancelScope(shield=True), translated("close", self.path):
+                await to_thread.run_sync(closing.reader.close)
+                await to_thread.run_sync(closing.writer.close)
+
+    async def create_run(self, run: NewRun) -> tuple[RunRow, bool]:
+        """Clauses C."""
+        return await self._write("create_run", partial(verbs.create_run, run=run))
+
+    async def claim_runs(
+        self, workflows: Sequence[tuple[str, int]], *, limit: int, lease_id: str, now: int, lease_until: int
+    ) -> Claimed:
+        """Clauses D."""
+        claim = partial(
+            verbs.claim_runs, workflows=workflows, limit=limit, lease_id=lease_id, now=now, lease_until=lease_until
+        )
+        return await self._write("claim_runs", claim)
+
+    async def heartbeat(self, leases: Sequence[Lease], *, lease_until: int) -> list[Lease]:
+        """Clauses E."""
+        return await self._write("heartbeat", partial(verbs.heartbeat, leases=leases, lease_until=lease_until))
+
+    async def release_runs(self, leases: Sequence[Lease], *, now: int) -> None:
+        """Clauses F."""
+        await self._write("release_runs", partial(verbs.release_runs, leases=leases, now=now))
+
+    async def save_progress(self, progress: Progress) -> bool:
+        """Clauses G."""
+        return await self._write("save_progress", partial(verbs.save_progress, progress=progress))
+
+    async def get_run(self, run_id: str) -> RunRow | None:
+        """Clauses H."""
+        return await self._read("get_run", partial(verbs.get_run, run_id=run_id))
+
+    async def get_journal(self, run_id: str) -> Journal:
+        """Clauses J."""
+        return await self._read("get_journal", partial(verbs.get_journal, run_id=run_id))
+
+    async def _write(self, verb: str, do: Callable[[Connection], T]) -> T:
+        return await self._opened(verb).lane.submit(verb, do)
+
+    async def _read(self, verb: str, do: Callable[[Connection], T]) -> T:
+        opened = self._opened(verb)
+        with translated(verb, self.path):
+            return await to_thread.run_sync(do, opened.reader, limiter=opened.reading)
+
+    def _opened(self, verb: str) -> _Open:
+        if self._open is None:
+            raise StorageError(verb, f"{self.path} is not open; enter the engine, or await storage.initialize()")
+        return self._open
+
+
+class _Open(NamedTuple):
+    """What there is while the file is open."""
+
+    writer: Connection
+    reader: Connection
+    lane: Lane
+    reading: CapacityLimiter
+
+    @classmethod
+    async def at(cls, path: Path, durability: Durability) -> _Open:
+        writer = await to_thread.run_sync(open_writer, path, durability)
+        try:
+            reader = await to_thread.run_sync(open_reader, path)
+        except BaseException:
+            writer.close()
+            raise
+        return cls(writer, reader, Lane(writer, path), CapacityLimiter(1))
