@@ -214,13 +214,17 @@ def _positive(duration: Duration, what: str) -> int:
 
 
 class Sleep(Command[None], frozen=True, weakref=True, eq=False):
-    """A durable timer; made by `sleep` and `sleep_until`. One of the two fields is set."""
+    """A durable timer; made by `sleep`, which sets a duration, and `sleep_until`, which sets an instant."""
 
     kind: ClassVar[str] = "sleep"
     name: ClassVar[str] = "sleep"
 
-    duration_us: int | None
-    until: int | None
+    duration_us: int = 0
+    until: int | None = None
+
+    def wakes_at(self, arrived_at: int) -> int:
+        """The instant at which it is over, where the run arrived at it at `arrived_at`."""
+        return arrived_at + self.duration_us if self.until is None else self.until
 
 
 class Now(Command[datetime], frozen=True, weakref=True, eq=False):
@@ -247,14 +251,14 @@ class NewRandom(Command[Random], frozen=True, weakref=True, eq=False):
 def sleep(duration: Duration) -> Sleep:
     """A command that waits for `duration`, durably: the wake time is stored on first arrival, and the process need not
     stay alive. `ConfigError` for a duration that is none."""
-    made = Sleep(to_micros(duration, what="the duration of sleep"), None)
+    made = Sleep(duration_us=to_micros(duration, what="the duration of sleep"))
     noted(made)
     return made
 
 
 def sleep_until(moment: datetime) -> Sleep:
     """A command that waits until `moment`, an aware datetime (a naive one is a `ConfigError`)."""
-    made = Sleep(None, to_instant(moment, what="the moment of sleep_until"))
+    made = Sleep(until=to_instant(moment, what="the moment of sleep_until"))
     noted(made)
     return made
 

@@ -46,7 +46,11 @@ from reflow._core.nodes import Frame, Group, Node, Open, frame_of, location_of
 from reflow.codec import Codec
 from reflow.errors import Failure, MisuseError, NonDeterminismError, SerializationError, WorkflowCancelled
 
-__all__ = ["Outcome", "Replay", "result_type"]
+__all__ = ["RULES", "Outcome", "Replay", "result_type"]
+
+RULES = 1
+"""The version of the rules by which journals are replayed, kept with each run: a later Reflow that changes them can
+still tell by which ones a run began."""
 
 _UNDECODED: Any = object()
 _MOST_YIELDS_ON_CLOSE = 1_000
@@ -89,6 +93,11 @@ class Replay:
     def outcome(self) -> Outcome | None:
         """How the run ended; None while it has not, clean-up of losers included."""
         return None if self._lingering else self._ended
+
+    @property
+    def position(self) -> str | None:
+        """The position of the last command that the body has yielded; None before the first."""
+        return str(self._body.count - 1) if self._body.count else None
 
     def start(self) -> None:
         """Run the body up to its first commands."""

@@ -15,8 +15,15 @@ from reflow._engine.clock import Clock
 from reflow._engine.inspection import RunInfo, describe_run
 from reflow._engine.registry import Registry
 from reflow.codec import Codec
-from reflow.errors import ConfigError, Failure, RunCancelledError, RunConflictError, RunFailedError, RunNotFoundError
-from reflow.errors import SerializationError
+from reflow.errors import (
+    ConfigError,
+    Failure,
+    RunCancelledError,
+    RunConflictError,
+    RunFailedError,
+    RunNotFoundError,
+    SerializationError,
+)
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import Ending, NewRun, RunRow
 

@@ -12,8 +12,15 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
-from anyio import CancelScope, CapacityLimiter, Event, create_task_group, current_effective_deadline
-from anyio import get_cancelled_exc_class, to_thread
+from anyio import (
+    CancelScope,
+    CapacityLimiter,
+    Event,
+    create_task_group,
+    current_effective_deadline,
+    get_cancelled_exc_class,
+    to_thread,
+)
 from msgspec import Struct
 
 from reflow._core.commands import Step

@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, assert_never
 
 from anyio import CancelScope, CapacityLimiter, Event, create_task_group
@@ -441,7 +442,5 @@ def _scope_left_open(workflow: Workflow[..., Any]) -> MisuseError:
 
 
 def _exit_quietly(scope: CancelScope) -> None:
-    try:
+    with suppress(RuntimeError):
         scope.__exit__(None, None, None)
-    except RuntimeError:
-        pass

@@ -88,7 +88,7 @@ def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-class translated:  # noqa: N801 - reads as a statement: `with translated("open", path)`
+class translated:
     """Raise the driver's errors as `StorageError` or the subclass that says whose fault it is."""
 
     def __init__(self, verb: str, path: Path) -> None:

@@ -25,6 +25,10 @@ _CREATE = f"""insert into reflow_run (run_id, workflow, version, rules, input, d
     on conflict (run_id) do nothing returning {_RUN}"""
 _GET = f"select {_RUN} from reflow_run where run_id = ?"
 _HELD = "select id from reflow_run where run_id = ? and lease_id = ?"
+_SCAN = """select * from (select id, due_at from reflow_run
+    where workflow = ? and version = ? and due_at is not null order by due_at limit ?)"""
+_TAKE = f"""update reflow_run set status = '{RunStatus.RUNNING}', lease_id = ?, due_at = ?, updated_at = ?,
+    executions = executions + 1 where id = ? returning {_RUN}"""
 _HEARTBEAT = "update reflow_run set due_at = ? where run_id = ? and lease_id = ?"
 _RELEASE = f"""update reflow_run set status = '{RunStatus.PENDING}', lease_id = null, due_at = ?, updated_at = ?
     where run_id = ? and lease_id = ?"""
@@ -57,15 +61,12 @@ def claim_runs(
     """
     if not workflows:
         return Claimed([], None)
-    scan = "select * from (select id, due_at from reflow_run where workflow = ? and version = ? and due_at is not null order by due_at limit ?)"
-    scans = " union all ".join([scan] * len(workflows))
+    scans = " union all ".join([_SCAN] * len(workflows))
     arguments = [value for workflow, version in workflows for value in (workflow, version, limit + 1)]
     waiting = db.execute(f"{scans} order by 2, 1 limit ?", (*arguments, limit + 1)).fetchall()
     due = [id for id, due_at in waiting[:limit] if due_at <= now]
     left = waiting[len(due) :]
-    take = f"""update reflow_run set status = '{RunStatus.RUNNING}', lease_id = ?, due_at = ?,
-        executions = executions + 1, updated_at = ? where id = ? returning {_RUN}"""
-    rows = [_run(db.execute(take, (lease_id, lease_until, now, id)).fetchone()) for id in due]
+    rows = [_run(db.execute(_TAKE, (lease_id, lease_until, now, id)).fetchone()) for id in due]
     return Claimed(rows, left[0][1] if left else None)
 
 
