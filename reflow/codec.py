@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, Protocol, cast
 
@@ -63,18 +64,24 @@ class _MsgspecCodec:
     def decode(self, data: bytes, type: Any) -> Any:
         """The value of `data` as a `type`; `SerializationError` with the path where it does not fit."""
         try:
-            decode = self._decoders.get(type) or self._decoder(type)
+            decode = self._decoders[type]
+        except (KeyError, TypeError):
+            decode = self._decoder(type)
+        try:
             return decode(data)
         except (msgspec.ValidationError, msgspec.DecodeError, ValueError, RecursionError) as error:
+            # "Expected ... - at `$.items[0]`", or "... - at `key` in `$.items`".
             reason, _, path = str(error).partition(" - at `")
-            raise SerializationError("value", reason, path.rstrip("`") or "$") from None
+            raise SerializationError("value", reason, path.rstrip("`").replace("` in `", " in ") or "$") from None
 
     def _decoder(self, type: Any) -> Callable[[bytes], Any]:
         try:
             decode: Callable[[bytes], Any] = self._new_decoder(type).decode
-        except TypeError as error:
+        except Exception as error:
+            # A type that msgspec does not know, or a name in a class's own annotations that cannot be found.
             raise ConfigError(f"Reflow cannot read values of the annotated type {type!r}: {error}") from None
-        self._decoders[type] = decode
+        with suppress(TypeError):  # metadata in Annotated need not be hashable
+            self._decoders[type] = decode
         return decode
 
     def _find_trouble(self, value: Any) -> tuple[str, str] | None:
@@ -98,7 +105,7 @@ class _MsgspecCodec:
             self._encode(leaf)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             kind = type(leaf).__name__
-            return f"a {kind} is not data ({error}); return plain values, dataclasses or msgspec Structs"
+            return f"a value of type {kind} is not data ({error}); use plain values, dataclasses or msgspec Structs"
         return None
 
 
