@@ -128,6 +128,7 @@ def _plain(value: object) -> object:
             "code": value.code,
             "message": value.message,
             "traceback": value.traceback,
+            "position": value.position,
             "causes": [_plain(cause) for cause in value.causes],
         }
     return value

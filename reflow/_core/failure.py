@@ -32,7 +32,8 @@ def capture_for(raises: tuple[type[BaseException], ...], error: BaseException, c
     """`error` as plain data, with its `args` where `raises` lists its class and they give the same exception again."""
     failure = capture(error)
     cls = _listed_class(raises, failure)
-    if cls is None:
+    # By name alone it could be another class that happens to be called the same.
+    if cls is None or not isinstance(error, cls):
         return failure
     try:
         args = tuple(codec.decode(codec.encode(error.args), list))
@@ -51,11 +52,15 @@ def raised_by_step(
     if failure.code == StepTimeoutError.code and failure.args:
         return StepTimeoutError(step, position, attempts, failure, failure.args[0])
     failed = StepFailedError(step, position, attempts, failure)
-    if failure.args is not None and (cls := _listed_class(raises, failure)):
+    if failure.args is None or (cls := _listed_class(raises, failure)) is None:
+        return failed
+    try:
         error = cls(*failure.args)
-        error.__cause__ = failed
-        return error
-    return failed
+    except Exception:
+        # It could be built when the failure was recorded; the class has changed since.
+        return failed
+    error.__cause__ = failed
+    return error
 
 
 def _listed_class(raises: tuple[type[BaseException], ...], failure: Failure) -> type[BaseException] | None:
