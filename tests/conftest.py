@@ -1,0 +1,47 @@
+"""The matrix: every async test runs on asyncio and trio; what takes `storage` or `world` runs on memory and SQLite too.
+
+Warnings are errors (pyproject.toml), and a test that hangs ends the run with every stack on the screen.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from reflow import MemoryStorage, SQLiteStorage, StorageAdapter
+from tests.support.world import World
+
+_TEST_LIMIT_S = 120
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """The event loop."""
+    return str(request.param)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageAdapter:
+    """An adapter that is not initialized yet. `durability="process"` spares the tests the fsyncs; who tests those says
+    so."""
+    if request.param == "memory":
+        return MemoryStorage()
+    return SQLiteStorage(tmp_path / "test.db", durability="process")
+
+
+@pytest.fixture
+async def world(storage: StorageAdapter, anyio_backend: str) -> AsyncIterator[World]:
+    """A storage that is open, a clock that only tests turn, and engines on them."""
+    await storage.initialize()
+    yield World(storage)
+    await storage.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_test_hangs() -> Iterator[None]:
+    faulthandler.dump_traceback_later(_TEST_LIMIT_S, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
