@@ -6,6 +6,7 @@ Warnings are errors (pyproject.toml), and a test that hangs ends the run with ev
 from __future__ import annotations
 
 import faulthandler
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -45,3 +46,11 @@ def _no_test_hangs() -> Iterator[None]:
     faulthandler.dump_traceback_later(_TEST_LIMIT_S, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def _no_unforeseen_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """An exception that the engine had to log as its own is a bug, whatever the test was about."""
+    yield
+    bugs = [record for record in caplog.get_records("call") if record.name == "reflow" and record.exc_info]
+    assert not bugs, logging.Formatter().format(bugs[0])

@@ -112,9 +112,11 @@ class Runner:
                 ending = await self._advance()
                 await self._write(ending)
                 self.ending = ending
-        except BaseException:
-            # Cancelled from outside: the engine stops. (Or the program does: KeyboardInterrupt.)
-            await self._give_back()
+        except BaseException as error:
+            # Cancelled from outside: the engine stops. (Or the program does: KeyboardInterrupt.) An unforeseen error
+            # of our own is no reason to try again at once: then the lease has to run out.
+            if not isinstance(error, Exception):
+                await self._give_back()
             raise
         finally:
             if self._replay is not None:
@@ -254,8 +256,9 @@ class Runner:
         replay = self._current
         while True:
             self._forget_cancelled(replay)
-            self._meet_opened(replay)
-            if self._arrivals:
+            if replay.opened:
+                self._meet_opened(replay)
+            elif self._arrivals:
                 arrivals, self._arrivals = self._arrivals, []
                 for arrival in arrivals:
                     self._settle_attempt(replay, arrival)

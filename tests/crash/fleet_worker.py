@@ -1,0 +1,86 @@
+"""A worker process for tests that kill: `python -m tests.crash.fleet_worker FILE LOG [BACKEND]`.
+
+It serves until it is killed, or until its standard input is closed. Every step body appends one line to LOG when it
+begins: run, position, process. The log is outside the database, so it also shows what a kill made forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import anyio
+from anyio import to_thread
+
+from reflow import Engine, Flow, Retry, SQLiteStorage, current_step, gather, step, workflow
+
+LEASE = "500ms"
+
+
+def began() -> None:
+    """Note that this body began; one write, so that lines of several processes do not mix."""
+    info = current_step()
+    os.write(_log, f"{info.run_id} {info.position} {info.attempt} {os.getpid()}\n".encode())
+
+
+async def add(a: int, b: int) -> int:
+    """Takes a moment, so that a kill can hit it."""
+    began()
+    await anyio.sleep(_pace_s)
+    return a + b
+
+
+def square(a: int) -> int:
+    """A body in a thread."""
+    began()
+    return a * a
+
+
+async def flaky(a: int) -> int:
+    """Fails at first."""
+    began()
+    if current_step().attempt == 1:
+        raise ConnectionError("busy")
+    return a
+
+
+def pair(number: int) -> Flow[int]:
+    """A branch."""
+    first = yield from step(add, number, 1)
+    second = yield from step(square, first)
+    return second
+
+
+@workflow
+def killed(number: int) -> Flow[int]:
+    """Seven step bodies: in a row, side by side, retried."""
+    first = yield from step(add, number, 1)
+    left, right = yield from gather(pair(first), pair(first + 1))
+    total = yield from step(flaky, left + right).options(retry=Retry(max_attempts=3, initial_delay="1ms"))
+    last = yield from step(add, total, 1)
+    return last
+
+
+@workflow
+def shared(number: int) -> Flow[int]:
+    """Five steps in a row."""
+    for _ in range(5):
+        number = yield from step(add, number, 1)
+    return number
+
+
+_log = -1
+_pace_s = 0.0
+
+
+async def main(path: str) -> None:
+    """Serve until standard input is closed."""
+    storage = SQLiteStorage(path)
+    async with Engine(storage, [killed, shared], lease=LEASE, concurrency=20):
+        await to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+
+
+if __name__ == "__main__":
+    _log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    _pace_s = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+    anyio.run(main, sys.argv[1], backend=sys.argv[3])

@@ -1,0 +1,71 @@
+"""Real worker processes on one SQLite file, and what they did."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Fleet:
+    """Worker processes (tests/crash/fleet_worker.py) with one database and one log of bodies that began."""
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        self.database = folder / "fleet.db"
+        self.log = folder / "began.log"
+        self._errors = folder / "stderr.txt"
+        self._backend = backend
+
+    @contextmanager
+    def worker(self, pace_s: float = 0.0) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker that is asked to stop at the end, if it is still alive."""
+        command = [sys.executable, "-X", "faulthandler", "-m", "tests.crash.fleet_worker"]
+        arguments = [str(self.database), str(self.log), self._backend, str(pace_s)]
+        with self._errors.open("ab") as errors:
+            process = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stderr=errors, cwd=ROOT)
+        try:
+            yield process
+        finally:
+            if process.stdin:
+                process.stdin.close()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+    @property
+    def errors(self) -> str:
+        """All that workers wrote to standard error."""
+        return self._errors.read_text()
+
+    def began(self) -> list[tuple[str, str, int, int]]:
+        """(run, position, attempt, process) of all bodies that began."""
+        text = self.log.read_text() if self.log.exists() else ""
+        rows = (line.split() for line in text.splitlines())
+        return [(run, position, int(attempt), int(pid)) for run, position, attempt, pid in rows]
+
+    def began_count(self) -> int:
+        """How many bodies began so far, cheaply."""
+        return self.log.read_bytes().count(b"\n") if self.log.exists() else 0
+
+    def wait_for_bodies(self, count: int, limit_s: float = 30) -> bool:
+        """Wait until so many bodies have begun in all; False when nothing happens any more."""
+        deadline = time.monotonic() + limit_s
+        while self.began_count() < count:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        return True
+
+    def more_than_once(self) -> list[tuple[str, str, int]]:
+        """Bodies that began more than once in the same attempt."""
+        counts = Counter((run, position, attempt) for run, position, attempt, _ in self.began())
+        return [body for body, count in counts.items() if count > 1]
