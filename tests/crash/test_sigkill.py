@@ -12,7 +12,7 @@ import pytest
 
 from reflow import Engine, RunStatus, SQLiteStorage
 from tests.crash.fleet_worker import killed, shared
-from tests.support.fleet import Fleet
+from tests.crash.fleet import Fleet
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -51,11 +51,11 @@ def statuses(path: Path) -> dict[str, int]:
     return dict(rows)
 
 
-def wait_until_all_completed(path: Path, count: int, limit_s: float) -> None:
+async def wait_until_all_completed(path: Path, count: int, limit_s: float) -> None:
     """Wait for other processes; there is no signal that would come from all of them."""
     deadline = time.monotonic() + limit_s
     while statuses(path) != {RunStatus.COMPLETED: count} and time.monotonic() < deadline:
-        time.sleep(0.05)
+        await anyio.sleep(0.05)
 
 
 async def outputs(path: Path, workflow: object, count: int) -> list[object]:
@@ -82,13 +82,13 @@ async def test_runs_survive_fifty_kills(tmp_path: Path, anyio_backend: str) -> N
         seen = fleet.began_count()
         with fleet.worker(pace_s=0.005) as worker:
             fleet.wait_for_bodies(seen + dice.randint(1, 40))
-            time.sleep(dice.random() * 0.01)
+            await anyio.sleep(dice.random() * 0.01)
             worker.kill()
             kills += 1
         repeated |= before & {(run, position) for run, position, _, _ in fleet.began()[seen:]}
     left_over = RUNS - statuses(fleet.database).get(RunStatus.COMPLETED, 0)
     with fleet.worker():
-        wait_until_all_completed(fleet.database, RUNS, limit_s=60)
+        await wait_until_all_completed(fleet.database, RUNS, limit_s=60)
 
     assert statuses(fleet.database) == {RunStatus.COMPLETED: RUNS}
     assert left_over > 0, "the kills came too late to hit anything"
@@ -106,7 +106,7 @@ async def test_two_processes_share_a_file(tmp_path: Path, anyio_backend: str) ->
     await enqueue(fleet.database, shared, 1_000)
 
     with fleet.worker(), fleet.worker():
-        wait_until_all_completed(fleet.database, 1_000, limit_s=90)
+        await wait_until_all_completed(fleet.database, 1_000, limit_s=90)
 
     assert statuses(fleet.database) == {RunStatus.COMPLETED: 1_000}
     assert [] == fleet.more_than_once()
