@@ -54,7 +54,9 @@ class LeaseKeeper:
                 _log.warning("heartbeat of %d runs: %s; trying again", len(leases), error)
                 return False
         for lease in lost:
-            if runner := self.held.get(lease):
+            runner = self.held.get(lease)
+            # A run that is just leaving may have ended its lease itself, in the same batch; its own write will tell.
+            if runner and not runner.is_leaving:
                 _log.warning("run %s: another engine has taken it over; dropped here", lease.run_id)
                 runner.drop()
         renewed, self._renewed = self._renewed, Event()

@@ -80,6 +80,7 @@ class Runner:
         self.row = row
         self.lease = lease
         self.ending: Ending | None = None
+        self.is_leaving = False
         self._workflow = workflow
         self._services = services
         self._codec = services.codec
@@ -383,6 +384,7 @@ class Runner:
 
     async def _write(self, ending: Ending | None = None) -> None:
         """Commit what was fed so far, and how the execution ends."""
+        self.is_leaving = ending is not None
         if not (self._entries or self._changed or ending):
             return
         progress = self._progress(ending)

@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from reflow import Engine, RunStatus, SQLiteStorage
-from tests.crash.fleet_worker import killed, shared
 from tests.crash.fleet import Fleet
+from tests.crash.fleet_worker import killed, shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -54,7 +54,8 @@ def statuses(path: Path) -> dict[str, int]:
 async def wait_until_all_completed(path: Path, count: int, limit_s: float) -> None:
     """Wait for other processes; there is no signal that would come from all of them."""
     deadline = time.monotonic() + limit_s
-    while statuses(path) != {RunStatus.COMPLETED: count} and time.monotonic() < deadline:
+    # Other processes finish them: there is no signal to wait for.
+    while statuses(path) != {RunStatus.COMPLETED: count} and time.monotonic() < deadline:  # noqa: ASYNC110
         await anyio.sleep(0.05)
 
 

@@ -1,0 +1,63 @@
+"""A run that leaves its engine while a heartbeat is on its way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from anyio import Event
+
+from reflow import Flow, MemoryStorage, step, workflow
+from reflow.storage.records import Lease, Progress
+from tests.support.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+async def add(a: int, b: int) -> int:
+    """A step."""
+    return a + b
+
+
+@workflow
+def short() -> Flow[int]:
+    """One step."""
+    result = yield from step(add, 1, 2)
+    return result
+
+
+class BeatsDuringTheLastWrite(MemoryStorage):
+    """Answers the write that ends a run only after a heartbeat has found its lease ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(self)
+        self.lost: list[Lease] = []
+        self._beaten = Event()
+
+    async def heartbeat(self, leases: Any, *, lease_until: int) -> list[Lease]:
+        """Note what it finds lost."""
+        self.lost = await super().heartbeat(leases, lease_until=lease_until)
+        self._beaten.set()
+        return self.lost
+
+    async def save_progress(self, progress: Progress) -> bool:
+        """Let the clock run on to the next heartbeat before answering."""
+        saved = await super().save_progress(progress)
+        if progress.ending:
+            self.world.clock.advance("10s")
+            await self._beaten.wait()
+        return saved
+
+
+async def test_a_heartbeat_does_not_drop_a_run_that_has_just_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """A heartbeat that finds the lease ended by the run's own last write takes nothing from it: whoever waits for the
+    result is told, and no takeover is reported."""
+    storage = BeatsDuringTheLastWrite()
+    engine = storage.world.engine(short)
+    async with engine:
+        result = await engine.execute(short())
+
+    assert 3 == result
+    assert 1 == len(storage.lost)
+    assert [] == caplog.messages
