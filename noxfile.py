@@ -19,7 +19,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict and pyright strict over the package and the expected types."""
-    session.install("-e", ".", "mypy>=1.14", "pyright>=1.1.390")
+    session.install("-e", ".", "mypy>=1.14", "pyright[nodejs]>=1.1.390")
     session.run("mypy")
     session.run("pyright")
 
