@@ -18,11 +18,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from random import Random
+from types import MethodType
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 from uuid import UUID
+from weakref import ref
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -164,20 +167,32 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Step[Any]:
     return made
 
 
-def _body_of(fn: Callable[..., Any]) -> StepBody:
-    try:
-        return _hashable_body(fn)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        return _hashable_body.__wrapped__(fn)
+_bodies: dict[int, tuple[ref[Any], StepBody]] = {}
 
 
-@lru_cache(maxsize=4096)
-def _hashable_body(fn: Callable[..., Any]) -> StepBody:
-    function: Any = fn
-    while isinstance(function, partial):
-        function = function.func
+def _body_of(fn: Any) -> StepBody:
+    """What is known of `fn`, by its identity: functions need not be hashable, and nothing is kept alive."""
+    known = _bodies.get(id(fn))
+    if known is not None and known[0]() is fn:
+        return known[1]
+    inner = fn
+    while isinstance(inner, partial):
+        inner = inner.func
+    if isinstance(inner, MethodType):
+        inner = inner.__func__
+    if inner is not fn:
+        return _body_of(inner)
+    body = _read_body(fn)
+
+    def forget(_: ref[Any], key: int = id(fn), bodies: dict[int, Any] = _bodies) -> None:
+        bodies.pop(key, None)
+
+    with suppress(TypeError):  # there are no weak references to some objects with slots
+        _bodies[id(fn)] = ref(fn, forget), body
+    return body
+
+
+def _read_body(function: Any) -> StepBody:
     if isinstance(function, Workflow):
         raise ConfigError(f"{function.name!r} is a workflow, not a step; a step is a plain or async function")
     if not callable(function):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Generator
-from functools import cached_property, update_wrapper
+from functools import cached_property, partial, update_wrapper
 from types import GenericAlias
 from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_type_hints, overload
 
@@ -144,7 +144,10 @@ def workflow(
 
     def decorate(function: Callable[P, Generator[Any, Any, R]]) -> Workflow[P, R]:
         _check(function)
-        return Workflow(function, name or function.__name__, version)
+        called = name or getattr(function, "__name__", None)
+        if called is None:
+            raise ConfigError(f"{function!r} has no name of its own; write @workflow(name=...)")
+        return Workflow(function, called, version)
 
     return decorate if function is None else decorate(function)
 
@@ -167,13 +170,15 @@ def _always(value: Any) -> Callable[[], Any]:
 
 
 def annotations_of(function: Any) -> dict[str, Any]:
-    """The resolved annotations of a function; `ConfigError` where a name in them cannot be found."""
+    """The resolved annotations of a function; `ConfigError` where one of them cannot be resolved."""
+    while isinstance(function, partial):
+        function = function.func
     try:
-        return get_type_hints(function, include_extras=True)
-    except NameError as error:
+        # What is written in C has none.
+        return get_type_hints(function, include_extras=True) if getattr(function, "__annotations__", None) else {}
+    except Exception as error:
+        # Annotations are expressions, so anything can be raised; a name that cannot be found is the usual case.
         raise ConfigError(
             f"an annotation of {getattr(function, '__qualname__', function)!r} cannot be resolved: {error}. "
             "Define that class at the top level of its module, and import it outside `if TYPE_CHECKING`"
         ) from None
-    except TypeError:
-        return {}

@@ -18,10 +18,7 @@ def explain_yield(value: object) -> str:
         case Generator():
             return f"a generator was yielded; write `yield from {_name(value)}(...)`, or give it to gather or race"
         case Call(workflow=Workflow(name=name)):
-            return (
-                f"the call {name}(...) was yielded, but this version has no child runs; "
-                f"write `yield from {name}.function(...)` to run its steps in this run"
-            )
+            return f"the call {name}(...) was yielded; {_no_children(name)} after `yield from`"
         case Workflow():
             return f"the workflow {value.name!r} itself was yielded; it has to be called and enqueued"
         case list() | tuple() | set() | frozenset():
@@ -35,7 +32,7 @@ def explain_yield(value: object) -> str:
         case None:
             return "a bare `yield` gives nothing to perform; yield a command, such as `yield step(...)`"
         case _:
-            return f"a {kind} was yielded; yield a command, such as `yield step(...)`"
+            return f"a value of type {kind} was yielded; yield a command, such as `yield step(...)`"
 
 
 def explain_return(value: object) -> str | None:
@@ -57,18 +54,26 @@ def explain_member(value: object, index: int, group: str) -> str:
     match value:
         case list() | tuple() | set() | frozenset():
             return f"argument {index} of {group} is a {kind}; unpack it: {group}(*commands)"
+        case Call(workflow=Workflow(name=name)):
+            return f"argument {index} of {group} is the call {name}(...); {_no_children(name)}"
+        case Workflow(name=name):
+            return f"argument {index} of {group} is the workflow {name!r}; {_no_children(name)}"
         case _ if inspect.isgeneratorfunction(value):
             return f"argument {index} of {group} is the function {_name(value)!r}; call it: {_name(value)}(...)"
         case _ if callable(value) or inspect.isawaitable(value):
             return f"argument {index} of {group} is {_name(value)!r}; write step({_name(value)}, ...)"
         case _:
-            return f"argument {index} of {group} is a {kind}; give it commands or branches"
+            return f"argument {index} of {group} is of type {kind}; give it commands or branches"
 
 
 def discard(value: object) -> None:
     """Close a coroutine that nobody will await, so that Python does not warn about it a second time."""
     if inspect.iscoroutine(value):
         value.close()
+
+
+def _no_children(name: str) -> str:
+    return f"this version has no child runs; to run its steps in this run, write {name}.function(...)"
 
 
 def _awaitable(value: object) -> str:
