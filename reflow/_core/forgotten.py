@@ -1,9 +1,8 @@
 """Finds commands that were made and never yielded: `step(charge, card)` on a line of its own does nothing.
 
-Every command made while a workflow body runs is noted by a weak reference. A command that is gone before it was
-yielded was forgotten, and is reported at the very next yield, before anything else is performed. One that is still held
-may be yielded later; it is reported at the return. An exception on its way excuses all: it may have jumped over a
-yield.
+Every command made while a workflow body runs is noted by a weak reference. A command that is gone by the next yield
+was forgotten, and is reported there, before anything else is performed. One that is still held may be yielded later;
+it is reported at the return. An exception on its way excuses all: it may have jumped over a yield.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ _watcher: ContextVar[Forgotten | None] = ContextVar("reflow_forgotten", default=
 
 
 class Forgotten:
-    """The commands made by one run and not yet yielded."""
+    """The commands made by one run and not yet yielded: since the last yield, and before it."""
 
-    __slots__ = ("_held", "made")
+    __slots__ = ("held", "made")
 
     def __init__(self) -> None:
         self.made: list[tuple[ref[Any], str]] = []
-        self._held: list[tuple[ref[Any], str]] = []
+        self.held: dict[ref[Any], str] = {}
 
     def watch(self) -> None:
         """Note the commands made in this context from now on."""
@@ -33,28 +32,25 @@ class Forgotten:
 
     def yielded(self, commands: Iterable[object]) -> str | None:
         """Take note that `commands` were yielded; the name of a command that was dropped before it was, or None."""
-        performed = {id(command) for command in commands}
-        held: list[tuple[ref[Any], str]] = []
-        for reference, name in (*self._held, *self.made):
-            command = reference()
-            if command is None:
+        for reference, name in self.made:
+            if reference() is None:
                 self.excuse()
                 return name
-            if id(command) not in performed:
-                held.append((reference, name))
-        self._held = held
+            self.held[reference] = name
         self.made.clear()
+        for command in commands:
+            self.held.pop(ref(command), None)
         return None
 
     def returned(self) -> str | None:
         """At the return: the name of a command that was never yielded, or None."""
-        left = (*self._held, *self.made)
+        left = next(iter(self.held.values()), self.made[0][1] if self.made else None)
         self.excuse()
-        return left[0][1] if left else None
+        return left
 
     def excuse(self) -> None:
         """Forget about all that were made so far."""
-        self._held = []
+        self.held.clear()
         self.made.clear()
 
 
@@ -67,4 +63,9 @@ def noted(command: Any) -> None:
 def replaced(command: Any) -> None:
     """Take a command back of which a changed copy was made."""
     if watcher := _watcher.get():
-        watcher.made[:] = [(reference, name) for reference, name in watcher.made if reference() is not command]
+        watcher.held.pop(ref(command), None)
+        # The last one made, as a rule.
+        for index in reversed(range(len(watcher.made))):
+            if watcher.made[index][0]() is command:
+                del watcher.made[index]
+                break

@@ -25,6 +25,7 @@ class Frame:
         "context",
         "count",
         "ended",
+        "frame",
         "generator",
         "index",
         "parent",
@@ -42,6 +43,8 @@ class Frame:
         context: Context,
     ) -> None:
         self.generator = generator
+        # A generator that has ended does not tell its line any more; this still does.
+        self.frame = generator.gi_frame
         self.prefix = prefix
         self.parent = parent
         self.index = index
@@ -116,11 +119,13 @@ def frame_of(node: Node) -> Frame:
 
 
 def location_of(node: Node) -> str:
-    """`file:line` of the yield at which `node` stands, inside helper generators too."""
-    generator = frame_of(node).generator
+    """`file:line` of the yield at which `node` stands, inside helper generators too; where it has ended, of its return
+    or raise."""
+    body = frame_of(node)
+    generator = body.generator
     while isgenerator(inner := generator.gi_yieldfrom) and inner.gi_code is not _YIELD_FROM_COMMAND:
         generator = inner
-    code, frame = generator.gi_code, generator.gi_frame
+    code, frame = generator.gi_code, generator.gi_frame or body.frame
     return f"{code.co_filename}:{frame.f_lineno if frame else code.co_firstlineno}"
 
 

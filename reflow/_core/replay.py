@@ -212,6 +212,7 @@ class Replay:
             if error is None:
                 yielded = frame.context.run(generator.send, value)
             else:
+                self._forgotten.excuse()
                 yielded = frame.context.run(generator.throw, error)
         except StopIteration as stop:
             self._returned(frame, stop.value)
@@ -226,19 +227,23 @@ class Replay:
             problem = explain_yield(command)
             discard(command)
             raise MisuseError(problem, location_of(frame))
-        made = self._forgotten.made
-        if len(made) == 1 and made[0][0]() is command:
+        forgotten = self._forgotten
+        made = forgotten.made
+        if len(made) == 1 and not forgotten.held and made[0][0]() is command:
             made.clear()
-        elif name := self._forgotten.yielded(contained_commands(command)):
-            raise MisuseError(f"{name!r} was made and never yielded before this line", location_of(frame))
+        elif name := forgotten.yielded(contained_commands(command)):
+            problem = f"{name!r} was made and never yielded before this line; write `yield` in front of it"
+            raise MisuseError(problem, location_of(frame))
         position = f"{frame.prefix}{frame.count}"
         frame.count += 1
         self._open(command, position, frame, 0)
 
     def _returned(self, frame: Frame, value: Any) -> None:
         problem = explain_return(value) or _explain_command(value)
-        if problem is None and frame is self._body and (name := self._forgotten.returned()):
-            problem = f"{name!r} was made and never yielded"
+        # What a branch has made and still holds may be yielded by another one.
+        forgotten = self._forgotten.returned() if frame is self._body else self._forgotten.yielded(())
+        if problem is None and forgotten is not None:
+            problem = f"{forgotten!r} was made and never yielded; write `yield` in front of it"
         if problem is not None:
             discard(value)
             raise MisuseError(problem, location_of(frame))
@@ -335,6 +340,8 @@ class Replay:
         """Start no more members, cancel those under way, and settle with `error` in the end."""
         group.closing = True
         group.error = error
+        # What the members were to yield, they may not get to.
+        self._forgotten.excuse()
         group.remaining -= len(group.unstarted)
         group.unstarted.clear()
         self._held_back.pop(group.position, None)
@@ -405,7 +412,10 @@ class Replay:
 
 def _explain_command(value: object) -> str | None:
     """Why `value`, if it is a command, cannot be returned."""
-    return f"a command was returned; write `return (yield {value.name}(...))`" if isinstance(value, Command) else None
+    if not isinstance(value, Command):
+        return None
+    made = f"step({value.name}, ...)" if isinstance(value, Step) else f"{value.name}(...)"
+    return f"a command was returned; write `return (yield {made})`"
 
 
 def result_type(command: Performed) -> Any:
