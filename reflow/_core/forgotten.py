@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
+from sys import exception
 from typing import Any
 from weakref import ref
 
@@ -20,9 +21,11 @@ _watcher: ContextVar[Forgotten | None] = ContextVar("reflow_forgotten", default=
 class Forgotten:
     """The commands made by one run and not yet yielded: since the last yield, and before it."""
 
-    __slots__ = ("held", "made")
+    __slots__ = ("handled", "held", "made")
 
     def __init__(self) -> None:
+        # The exception that is being handled and has excused what was made before it.
+        self.handled = 0
         self.made: list[tuple[ref[Any], str]] = []
         self.held: dict[ref[Any], str] = {}
 
@@ -57,6 +60,10 @@ class Forgotten:
 def noted(command: Any) -> None:
     """Note a command that was just made, if a workflow body is running."""
     if watcher := _watcher.get():
+        error = exception()
+        if error is not None and id(error) != watcher.handled:
+            watcher.excuse()
+            watcher.handled = id(error)
         watcher.made.append((ref(command), command.name))
 
 

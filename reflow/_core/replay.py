@@ -121,7 +121,8 @@ class Replay:
             if value is _UNDECODED:
                 value = self._decoded(entry, result_type(command))
             self._settle(node.parent, node.index, value, None)
-        self._work_off()
+        if self._agenda:
+            self._work_off()
 
     def check(self, timer: Timer) -> None:
         """Make sure that a stored timer meets the open command it belongs to."""

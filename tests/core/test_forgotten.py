@@ -161,6 +161,36 @@ def test_an_exception_excuses_what_it_jumped_over():
     assert 1 == driven.value
 
 
+def test_an_exception_caught_in_the_body_excuses_what_it_jumped_over():
+    """A command that was dropped because the line that was to yield it raised is excused."""
+
+    def body():
+        try:
+            yield gather(do("a"), do(1 / 0))
+        except ZeroDivisionError:
+            yield do("b")
+        return 1
+
+    assert 1 == run(body, "0")
+
+
+def test_a_command_forgotten_while_an_exception_is_handled():
+    """A command dropped in an `except` block is reported as anywhere else."""
+
+    def body():
+        try:
+            yield do("charge")
+        except Exception:
+            do("refund")
+            yield do("mail")  # here
+
+    driven = Driven(body())
+    with pytest.raises(MisuseError) as caught:
+        driven.fail("0", ValueError("x"))
+
+    assert (True, line_of(body)) == (caught.value.problem.startswith("'refund' was made"), caught.value.location)
+
+
 def test_an_exception_that_ends_the_body_excuses_all():
     """A body that raises is reported as that, not as one that forgot a command."""
 
@@ -238,7 +268,6 @@ def test_noting_commands_costs_the_same_for_each():
 
     def body():
         commands = [step(work, number).options(name="a") for number in range(count)]
-        for command in commands:
-            yield command
+        yield from commands
 
     assert run(body, *map(str, range(count))) is None
