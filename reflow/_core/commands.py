@@ -22,7 +22,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from random import Random
-from types import MethodType
+from types import GeneratorType, MethodType
 from typing import Any, ClassVar, Generic, Literal, ParamSpec, TypeAlias, TypeVar, overload
 from uuid import UUID
 from weakref import ref
@@ -421,7 +421,7 @@ def race(*members: Branch[Any]) -> Race[Winner[Any]]:
 
 def _checked(members: tuple[Any, ...], group: str) -> tuple[Branch[Any], ...]:
     for index, member in enumerate(members):
-        if not isinstance(member, (Command, Generator)):
+        if not isinstance(member, (Command, GeneratorType)):
             discard(member)
             raise ConfigError(explain_member(member, index, group))
     return members

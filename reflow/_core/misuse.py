@@ -27,6 +27,8 @@ def explain_yield(value: object) -> str:
             return f"{_awaitable(value)} was yielded; write `yield step({_name(value)}, ...)`"
         case _ if inspect.isasyncgen(value):
             return f"an async generator was yielded; consume it inside a step: `yield step({_name(value)}, ...)`"
+        case _ if inspect.isgeneratorfunction(value):
+            return f"the function {_name(value)!r} was yielded; write `yield from {_name(value)}(...)`"
         case _ if callable(value):
             return f"the function {_name(value)!r} was yielded; write `yield step({_name(value)}, ...)`"
         case None:

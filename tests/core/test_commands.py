@@ -3,6 +3,7 @@
 import functools
 import gc
 import weakref
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -98,6 +99,16 @@ def branch() -> Flow[int]:
 async def async_generator():
     """No step body, and no branch."""
     yield 1
+
+
+class LooksLikeABranch(Generator):
+    """Has the methods of a generator, and no lines of code to tell."""
+
+    def send(self, value):
+        raise StopIteration
+
+    def throw(self, *error):
+        raise StopIteration
 
 
 @workflow
@@ -281,6 +292,7 @@ def test_a_sleep_has_a_duration_or_a_moment():
         (lambda: gather(coroutine), "argument 0 of gather is 'coroutine'; write step(coroutine, ...)"),
         (lambda: gather(coroutine(1)), "argument 0 of gather is 'coroutine'; write step(coroutine, ...)"),
         (lambda: gather(now(), None), "argument 1 of gather is of type NoneType; give it commands or branches"),
+        (lambda: gather(LooksLikeABranch()), "argument 0 of gather is of type LooksLikeABranch; give"),
         (lambda: race("plain"), "argument 0 of race is of type str; give it commands or branches"),
         (lambda: gather(flow), "argument 0 of gather is the workflow 'flow'; this version has no child runs"),
         (lambda: race(flow()), "argument 0 of race is the call flow(...); this version has no child runs"),

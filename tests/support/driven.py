@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from reflow._core.commands import Step, step
@@ -21,14 +22,25 @@ class Driven:
     def __init__(self, body: Generator[Any, Any, Any], journal: Iterable[Entry] = (), run_id: str = "run-1") -> None:
         self.replay = Replay(run_id, body, CODEC)
         self.journal: list[Entry] = []
-        self.replay.start()
+        with self._closed_on_error():
+            self.replay.start()
         for entry in journal:
             self.feed(entry)
 
     def feed(self, entry: Entry) -> None:
         """Feed an entry, and keep it where it was accepted."""
-        self.replay.feed(entry)
+        with self._closed_on_error():
+            self.replay.feed(entry)
         self.journal.append(entry)
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """What start and feed raise ends the run, so an engine drops it."""
+        try:
+            yield
+        except BaseException:
+            self.replay.close()
+            raise
 
     def complete(self, position: str, value: Any = None) -> Driven:
         """The command at `position` ends with `value`."""
