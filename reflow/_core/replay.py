@@ -44,7 +44,7 @@ from reflow._core.journal import Entry, Timer
 from reflow._core.misuse import discard, explain_return, explain_yield
 from reflow._core.nodes import Frame, Group, Node, Open, frame_of, location_of
 from reflow.codec import Codec
-from reflow.errors import Failure, MisuseError, NonDeterminismError, SerializationError, WorkflowCancelled
+from reflow.errors import ConfigError, Failure, MisuseError, NonDeterminismError, SerializationError, WorkflowCancelled
 
 __all__ = ["RULES", "Outcome", "Replay", "result_type"]
 
@@ -380,23 +380,22 @@ class Replay:
     def _decoded(self, entry: Entry, type: Any) -> Any:
         try:
             return self._codec.decode(entry.payload, type)
-        except SerializationError as error:
+        except (SerializationError, ConfigError) as error:
             subject = f"the recorded outcome of {entry} at position {entry.position} of run {self.run_id!r}"
-            raise error.about(subject) from None
+            if isinstance(error, SerializationError):
+                raise error.about(subject) from None
+            raise ConfigError(f"{subject}: {error}") from None
 
     # ---- saying where -----------------------------------------------------------------------------------------------
 
     def _mismatch(self, recorded: Entry | Timer) -> NonDeterminismError:
         """An outcome was recorded where the code now has nothing open."""
-        if self._ended is not None and not self.open:
+        if self.open:
+            nearest = self._neighbour(recorded.position)
+            yielded, location = f"{nearest} at position {nearest.position}", location_of(nearest)
+        else:
             body = self._body.generator
             yielded, location = f"the workflow {body.__name__!r} has ended", location_of(self._body)
-        elif self.open:
-            nearest = self._neighbour(recorded.position)
-            yielded = f"{nearest} at position {nearest.position}"
-            location = location_of(nearest)
-        else:
-            yielded, location = "nothing is open", location_of(self._body)
         return NonDeterminismError(recorded.position, str(recorded), yielded, location)
 
     def _neighbour(self, position: str) -> Open:
