@@ -1,8 +1,8 @@
 """`SQLiteStorage`: one file, no server. Several engines and processes of one machine may share it.
 
-Everything is written through one connection and the lane (group commit); reads have a connection of their own, so that
-loading a long journal holds up no commit. WAL lets readers and the writer go on side by side; `begin immediate` takes
-the write lock before anything is read, so no transaction is ever refused half way.
+Everything is written through one connection and the lane (group commit); reads have a connection of their own. WAL
+lets readers and the writer go on side by side; `begin immediate` takes the write lock before anything is read, so no
+transaction is ever refused half way.
 
 With `durability="full"`, the default, a commit is on the disk before the step that needs it starts
 (`synchronous=FULL`). With `"process"` (`NORMAL`) a kill of the process loses nothing, but a power cut may take back the
@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
+from threading import Lock
 from typing import NamedTuple, TypeVar, get_args
 
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -27,6 +28,7 @@ from reflow.errors import ConfigError, StorageError
 from reflow.storage._sqlite import verbs
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
 from reflow.storage._sqlite.lane import Lane
+from reflow.storage._sqlite.reader import Reader
 from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 
 __all__ = ["SQLiteStorage"]
@@ -51,25 +53,27 @@ class SQLiteStorage:
         self.durability: Durability = durability
         self._open: _Open | None = None
         self._users = 0
+        self._changing = Lock()
 
     def __repr__(self) -> str:
         return f"SQLiteStorage({str(self.path)!r}, durability={self.durability!r})"
 
     async def initialize(self) -> None:
         """Open the file and bring its tables up to date (clauses A)."""
-        if self._open is None:
-            with CancelScope(shield=True):
-                self._open = await _Open.at(self.path, self.durability)
         self._users += 1
+        try:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._ensure_open, CapacityLimiter(1), CapacityLimiter(1))
+        except BaseException:
+            self._users -= 1
+            raise
 
     async def close(self) -> None:
         """Close the file, once nobody who initialized it uses it any more (clauses B)."""
         self._users = max(0, self._users - 1)
         if self._users == 0 and self._open is not None:
-            closing, self._open = self._open, None
             with CancelScope(shield=True), translated("close", self.path):
-                await to_thread.run_sync(closing.reader.close)
-                await to_thread.run_sync(closing.writer.close)
+                await to_thread.run_sync(self._close_unused)
 
     async def create_run(self, run: NewRun) -> tuple[RunRow, bool]:
         """Clauses C."""
@@ -108,30 +112,36 @@ class SQLiteStorage:
         return await self._opened(verb).lane.submit(verb, do)
 
     async def _read(self, verb: str, do: Callable[[Connection], T]) -> T:
-        opened = self._opened(verb)
-        with translated(verb, self.path):
-            return await to_thread.run_sync(do, opened.reader, limiter=opened.reading)
+        return await self._opened(verb).reader.read(verb, do)
 
     def _opened(self, verb: str) -> _Open:
         if self._open is None:
             raise StorageError(verb, f"{self.path} is not open; enter the engine, or await storage.initialize()")
         return self._open
 
+    # ---- in a worker thread; the lock puts those who open and close at once in a row ---------------------------------
+
+    def _ensure_open(self, writing: CapacityLimiter, reading: CapacityLimiter) -> None:
+        with self._changing:
+            if self._open is None:
+                writer = open_writer(self.path, self.durability)
+                try:
+                    reader = open_reader(self.path)
+                except BaseException:
+                    writer.close()
+                    raise
+                self._open = _Open(Lane(writer, self.path, writing), Reader(reader, self.path, reading))
+
+    def _close_unused(self) -> None:
+        with self._changing:
+            if self._users == 0 and self._open is not None:
+                closing, self._open = self._open, None
+                closing.reader.close()
+                closing.lane.close()
+
 
 class _Open(NamedTuple):
     """What there is while the file is open."""
 
-    writer: Connection
-    reader: Connection
     lane: Lane
-    reading: CapacityLimiter
-
-    @classmethod
-    async def at(cls, path: Path, durability: Durability) -> _Open:
-        writer = await to_thread.run_sync(open_writer, path, durability)
-        try:
-            reader = await to_thread.run_sync(open_reader, path)
-        except BaseException:
-            writer.close()
-            raise
-        return cls(writer, reader, Lane(writer, path), CapacityLimiter(1))
+    reader: Reader

@@ -1,1 +1,2 @@
-"""The parts of `SQLiteStorage`, all of them synchronous but for the lane: schema, verbs, connection, lane."""
+"""The parts of `SQLiteStorage`. Reading order: schema, verbs, connection, lane, reader. The last two are where async
+code ends and threads begin."""

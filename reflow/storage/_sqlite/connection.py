@@ -1,4 +1,4 @@
-"""Opening a file, and saying the driver's errors in Reflow's words."""
+"""Opening a file, waiting for other processes, and saying the driver's errors in Reflow's words."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 Durability: TypeAlias = Literal["full", "process"]
 
 _SYNCHRONOUS: dict[Durability, str] = {"full": "full", "process": "normal"}
-# How long SQLite itself waits for another process, and how often we let it: a minute in all.
-_BUSY_TIMEOUT_S = 5.0
-_MOST_WAITS = 12
+# How long to wait for another process that holds the lock: a minute in all, never long at a time. Commits are short,
+# and between two commits of a busy process the lock is free for a moment only.
+_WAITS_S = (0.001, 0.001, 0.002, 0.002, 0.005, *[0.01] * 6_000)
 # Primary result codes, https://sqlite.org/rescode.html
 _NO_ACCESS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
@@ -30,11 +30,12 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 def open_writer(path: Path, durability: Durability) -> Connection:
     """The connection that writes: WAL, tables up to date."""
-    directory = path.absolute().parent
-    if not directory.is_dir():
-        raise StorageAccessError("open", f"the directory {directory} does not exist; create it first")
-    if path.is_dir():
-        raise StorageAccessError("open", f"{path} is a directory; name a file in it")
+    with translated("open", path):
+        directory = path.absolute().parent
+        if not directory.is_dir():
+            raise StorageAccessError("open", f"the directory {directory} does not exist; create it first")
+        if path.is_dir():
+            raise StorageAccessError("open", f"{path} is a directory; name a file in it")
 
     def prepare(db: Connection) -> None:
         # Looked at before anything is written: a file that is not ours to use stays as it is.
@@ -57,7 +58,8 @@ def open_reader(path: Path) -> Connection:
 
 def _opened(path: Path, prepare: Callable[[Connection], object]) -> Connection:
     with translated("open", path):
-        db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        # Without a time limit of SQLite's own: it does not apply to all locks (the change to WAL, recovery).
+        db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     try:
         with translated("open", path):
             patiently(lambda: prepare(db))
@@ -68,28 +70,23 @@ def _opened(path: Path, prepare: Callable[[Connection], object]) -> Connection:
 
 
 def patiently(do: Callable[[], T]) -> T:
-    """The result of `do`, tried again while another process holds the file's lock."""
-    for _ in range(_MOST_WAITS - 1):
+    """The result of `do`, tried again while another connection or process holds the lock that it needs."""
+    for wait_s in _WAITS_S:
         try:
             return do()
         except sqlite3.OperationalError as error:
-            if not _is_busy(error):
+            if _primary_code(error) not in _BUSY:
                 raise
-            # Some locks (the change to WAL, recovery) are reported at once, without SQLite's own waiting.
-            time.sleep(0.01)
+            time.sleep(wait_s)
     return do()
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) in _BUSY
-
-
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 class translated:
-    """Raise the driver's errors as `StorageError` or the subclass that says whose fault it is."""
+    """Raise what the driver raises as `StorageError`, or the subclass that says whose fault it is."""
 
     def __init__(self, verb: str, path: Path) -> None:
         self._verb = verb
@@ -99,14 +96,23 @@ class translated:
         return
 
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            raise self.of(error) from error
+        if isinstance(error, Exception) and (named := self.of(error)) is not error:
+            raise named
 
-    def of(self, error: sqlite3.Error) -> StorageError:
-        """What `error` is called outside."""
+    def of(self, error: Exception) -> Exception:
+        """What `error` is called outside: itself, unless it comes from the driver."""
         code = _primary_code(error)
+        named: StorageError
         if code in _DAMAGED:
-            return StorageFormatError(self._verb, f"{self._path}: {error}. The file was left as it is")
-        if code in _NO_ACCESS:
-            return StorageAccessError(self._verb, f"{self._path}: {error}; check the permissions of file and directory")
-        return StorageError(self._verb, f"{self._path}: {error}")
+            named = StorageFormatError(self._verb, f"{self._path}: {error}. The file was left as it is")
+        elif code in _NO_ACCESS or isinstance(error, OSError):
+            named = StorageAccessError(
+                self._verb, f"{self._path}: {error}; check the permissions of file and directory"
+            )
+        # The latter three are what the driver says of values that no column takes, such as an integer of 65 bits.
+        elif isinstance(error, (sqlite3.Error, OverflowError, ValueError, TypeError)):
+            named = StorageError(self._verb, f"{self._path}: {error}")
+        else:
+            return error
+        named.__cause__ = error
+        return named

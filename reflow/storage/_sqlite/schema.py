@@ -85,18 +85,25 @@ def check(db: Connection, path: str) -> int:
 
 
 def migrate(db: Connection, path: str) -> None:
-    """Bring the tables up to `VERSION`, in one transaction; processes that start together wait for each other."""
-    if check(db, path) == VERSION:
-        return
+    """Bring the tables up to `VERSION`, in one transaction; processes that start together wait for each other.
+
+    Where nothing is to be done, something is written nevertheless, that changes nothing: a file that may only be read
+    shows here and not at the first verb.
+    """
     db.execute("begin immediate")
     try:
-        for statements in _MIGRATIONS[check(db, path) :]:
+        version = check(db, path)
+        for statements in _MIGRATIONS[version:]:
             for statement in statements:
                 db.execute(statement)
-        db.execute("create table if not exists reflow_schema (version integer not null) strict")
-        db.execute("delete from reflow_schema")
-        db.execute("insert into reflow_schema values (?)", (VERSION,))
+        if version < VERSION:
+            db.execute("create table if not exists reflow_schema (version integer not null) strict")
+            db.execute("delete from reflow_schema")
+            db.execute("insert into reflow_schema values (?)", (VERSION,))
+        else:
+            db.execute("delete from reflow_schema where false")
         db.execute("commit")
     except BaseException:
-        db.execute("rollback")
+        if db.in_transaction:
+            db.execute("rollback")
         raise
