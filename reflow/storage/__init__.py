@@ -1,4 +1,7 @@
-"""The storage contract and its adapters: bytes in, bytes out; no policy, no clock, no objects."""
+"""The storage contract and its adapters: bytes in, bytes out; no policy, no clock, no objects.
+
+Reading order: records, contract, memory, _sqlite, sqlite.
+"""
 
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.memory import MemoryStorage

@@ -1,11 +1,13 @@
 """What a storage adapter promises: numbered clauses, each with a test in the conformance suite.
 
 An adapter is a set of atomic transitions over rows of bytes, integers and text. It has no policy, no clock and no
-entropy: the time and every id are arguments. Whatever goes wrong inside surfaces as `StorageError` with the driver's
-text. `MemoryStorage` is the specification; an adapter that agrees with it on every clause is right.
+entropy: the time and every id are arguments. `MemoryStorage` is the specification; an adapter that agrees with it on
+every clause is right. Verbs may be called concurrently, also through several adapters. For every verb:
 
-A verb that has been called is carried out, or fails, as a whole: cancelling the caller does not interrupt it.
-Verbs may be called concurrently. Verbs of one caller take effect in the order in which they were called.
+X1. Whatever goes wrong surfaces as `StorageError`, with the verb and the driver's text; then nothing has changed.
+X2. A verb whose caller is cancelled is carried out as a whole or not at all, and holds up nobody else.
+X3. What a verb was answered for is on record, and there for every verb called afterwards, through any adapter.
+X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by code points.
 """
 
 from __future__ import annotations
@@ -88,10 +90,11 @@ class StorageAdapter(Protocol):
 
         G1. Entries are appended in order, timers are replaced or removed, by position.
         G2. With an `ending` the run takes its status, due time, output and error, and the lease ends; without one the
-            run goes on under its lease.
+            run goes on under its lease. `running` is no ending.
         G3. It is written as a whole or not at all.
         G4. The same entries written again under the same lease are there once.
         G5. A foreign, replaced or ended lease: False, and nothing changes.
+        G6. Where fewer entries are there than `recorded` says: `StorageError`, and nothing changes.
         """
         ...
 

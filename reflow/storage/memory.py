@@ -1,11 +1,17 @@
-"""`MemoryStorage`: the specification of the contract, in dictionaries. For tests; nothing survives the process."""
+"""`MemoryStorage`: the specification of the contract, in dictionaries. For tests; nothing survives the process.
+
+It is no laxer than a database: what it is given goes through bytes and is checked on the way, so a test on memory does
+not pass with a value that no column would take.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from anyio.lowlevel import checkpoint
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
+from msgspec.msgpack import decode, encode
 from msgspec.structs import replace
 
 from reflow._core.journal import Entry, Journal, Timer
@@ -14,6 +20,8 @@ from reflow.errors import StorageError
 from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 
 __all__ = ["MemoryStorage"]
+
+T = TypeVar("T")
 
 
 class _Journal(Struct):
@@ -39,6 +47,7 @@ class MemoryStorage:
     async def create_run(self, run: NewRun) -> tuple[RunRow, bool]:
         """Clauses C."""
         await checkpoint()
+        run = _stored("create_run", run, NewRun)
         if run.run_id in self._runs:
             return self._runs[run.run_id], False
         row = RunRow(
@@ -65,6 +74,10 @@ class MemoryStorage:
     ) -> Claimed:
         """Clauses D."""
         await checkpoint()
+        workflows = _stored("claim_runs", workflows, list[tuple[str, int]])
+        limit, lease_id, now, lease_until = _stored(
+            "claim_runs", (limit, lease_id, now, lease_until), tuple[int, str, int, int]
+        )
         named = [row for row in self._runs.values() if (row.workflow, row.version) in workflows]
         waiting = sorted((row for row in named if row.due_at is not None), key=lambda row: row.due_at or 0)
         due = [row for row in waiting if row.due_at is not None and row.due_at <= now][:limit]
@@ -87,6 +100,7 @@ class MemoryStorage:
     async def heartbeat(self, leases: Sequence[Lease], *, lease_until: int) -> list[Lease]:
         """Clauses E."""
         await checkpoint()
+        leases, lease_until = _stored("heartbeat", (leases, lease_until), tuple[list[Lease], int])
         lost: list[Lease] = []
         for lease in leases:
             if row := self._held(lease):
@@ -98,6 +112,7 @@ class MemoryStorage:
     async def release_runs(self, leases: Sequence[Lease], *, now: int) -> None:
         """Clauses F."""
         await checkpoint()
+        leases, now = _stored("release_runs", (leases, now), tuple[list[Lease], int])
         for lease in leases:
             if row := self._held(lease):
                 self._put(replace(row, status=RunStatus.PENDING, lease_id=None, due_at=now, updated_at=now))
@@ -105,9 +120,12 @@ class MemoryStorage:
     async def save_progress(self, progress: Progress) -> bool:
         """Clauses G."""
         await checkpoint()
+        progress = _stored("save_progress", progress, Progress)
         row = self._held(progress.lease)
         if row is None:
             return False
+        if progress.ending and progress.ending.status is RunStatus.RUNNING:
+            raise StorageError("save_progress", "a run cannot end as running")
         journal = self._journals[row.run_id]
         known = len(journal.entries) - progress.recorded
         if known < 0:
@@ -134,12 +152,12 @@ class MemoryStorage:
     async def get_run(self, run_id: str) -> RunRow | None:
         """Clauses H."""
         await checkpoint()
-        return self._runs.get(run_id)
+        return self._runs.get(_stored("get_run", run_id, str))
 
     async def get_journal(self, run_id: str) -> Journal:
         """Clauses J."""
         await checkpoint()
-        journal = self._journals.get(run_id) or _Journal([], {})
+        journal = self._journals.get(_stored("get_journal", run_id, str)) or _Journal([], {})
         return Journal(list(journal.entries), [journal.timers[position] for position in sorted(journal.timers)])
 
     def _held(self, lease: Lease) -> RunRow | None:
@@ -149,3 +167,11 @@ class MemoryStorage:
     def _put(self, row: RunRow) -> RunRow:
         self._runs[row.run_id] = row
         return row
+
+
+def _stored(verb: str, value: Any, type: type[T]) -> T:
+    """`value` as a database would give it back; StorageError where none would take it."""
+    try:
+        return decode(encode(value), type=type)
+    except (MsgspecError, ValueError, TypeError, OverflowError) as error:
+        raise StorageError(verb, str(error)) from error

@@ -24,9 +24,10 @@ _CREATE = f"""insert into reflow_run (run_id, workflow, version, rules, input, d
     executions) values (?, ?, ?, ?, ?, ?, ?, ?, '{RunStatus.PENDING}', 0)
     on conflict (run_id) do nothing returning {_RUN}"""
 _GET = f"select {_RUN} from reflow_run where run_id = ?"
-_HELD = "select id from reflow_run where run_id = ? and lease_id = ?"
-_SCAN = """select * from (select id, due_at from reflow_run
-    where workflow = ? and version = ? and due_at is not null order by due_at limit ?)"""
+_HELD = """select id, (select max(seq) from reflow_entry where run = id) from reflow_run
+    where run_id = ? and lease_id = ?"""
+_SCAN = """select due_at, id from reflow_run where workflow = ? and version = ? and due_at is not null
+    order by due_at limit ?"""
 _TAKE = f"""update reflow_run set status = '{RunStatus.RUNNING}', lease_id = ?, due_at = ?, updated_at = ?,
     executions = executions + 1 where id = ? returning {_RUN}"""
 _HEARTBEAT = "update reflow_run set due_at = ? where run_id = ? and lease_id = ?"
@@ -35,7 +36,7 @@ _RELEASE = f"""update reflow_run set status = '{RunStatus.PENDING}', lease_id = 
 _END = (
     "update reflow_run set status = ?, lease_id = null, due_at = ?, updated_at = ?, output = ?, error = ? where id = ?"
 )
-_APPEND = f"insert into reflow_entry (run, seq, {_ENTRY}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing"
+_APPEND = f"insert into reflow_entry (run, seq, {_ENTRY}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET_TIMER = f"insert or replace into reflow_timer (run, {_TIMER}) values (?, ?, ?, ?, ?, ?, ?, ?)"
 _DROP_TIMER = "delete from reflow_timer where run = ? and position = ?"
 _ENTRIES = f"select {_ENTRY} from reflow_entry where run = (select id from reflow_run where run_id = ?) order by seq"
@@ -59,15 +60,11 @@ def claim_runs(
     One range scan of the partial index for each named pair: the backlog of others, sleepers and ended runs cost
     nothing. One row more than `limit` is read, to know when the next is due.
     """
-    if not workflows:
-        return Claimed([], None)
-    scans = " union all ".join([_SCAN] * len(workflows))
-    arguments = [value for workflow, version in workflows for value in (workflow, version, limit + 1)]
-    waiting = db.execute(f"{scans} order by 2, 1 limit ?", (*arguments, limit + 1)).fetchall()
-    due = [id for id, due_at in waiting[:limit] if due_at <= now]
+    waiting = sorted(row for pair in dict.fromkeys(workflows) for row in db.execute(_SCAN, (*pair, limit + 1)))
+    due = [id for due_at, id in waiting[:limit] if due_at <= now]
     left = waiting[len(due) :]
     rows = [_run(db.execute(_TAKE, (lease_id, lease_until, now, id)).fetchone()) for id in due]
-    return Claimed(rows, left[0][1] if left else None)
+    return Claimed(rows, left[0][0] if left else None)
 
 
 def heartbeat(db: Connection, leases: Sequence[Lease], lease_until: int) -> list[Lease]:
@@ -87,8 +84,11 @@ def save_progress(db: Connection, progress: Progress) -> bool:
     held = db.execute(_HELD, (progress.lease.run_id, progress.lease.lease_id)).fetchone()
     if held is None:
         return False
-    run = held[0]
-    for seq, entry in enumerate(progress.entries, progress.recorded):
+    run, last = held
+    length = 0 if last is None else last + 1
+    if length < progress.recorded:
+        raise StorageError("save_progress", f"entries of run {progress.lease.run_id!r} are missing")
+    for seq, entry in enumerate(progress.entries[length - progress.recorded :], length):
         db.execute(
             _APPEND,
             (
