@@ -1,0 +1,287 @@
+"""Clauses D, E and F: claim_runs, heartbeat, release_runs."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from reflow import RunStatus, StorageAdapter
+from reflow.storage.records import Claimed, Ending, Lease
+from tests.storage.cases.words import (
+    LEASE_UNTIL,
+    LEASE_US,
+    NOW,
+    Another,
+    bound,
+    claim,
+    entry,
+    get,
+    hold,
+    ids,
+    new_run,
+    opened,
+    progress,
+    state,
+    timer,
+    together,
+)
+
+# ---- D: claim_runs --------------------------------------------------------------------------------------------------
+
+
+async def d1_due_means_at_or_before_now(storage: StorageAdapter, another: Another) -> None:
+    """A run is claimed when `due_at` is now or earlier, not a microsecond before."""
+    for run_id, due_at in (("earlier", NOW - 1), ("now", NOW), ("later", NOW + 1)):
+        await storage.create_run(new_run(run_id, due_at=due_at))
+
+    assert ["earlier", "now"] == ids(await claim(storage))
+
+
+async def d1_what_is_due_is_claimed_whatever_its_status(storage: StorageAdapter, another: Another) -> None:
+    """Pending, sleeping, waiting and running runs are claimed alike once they are due."""
+    parked = {"sleeping": RunStatus.SLEEPING, "waiting": RunStatus.WAITING}
+    for run_id, status in parked.items():
+        lease = await hold(storage, run_id)
+        await storage.save_progress(progress(lease, ending=Ending(status, due_at=NOW)))
+    await hold(storage, "running", until=NOW)
+    await storage.create_run(new_run("pending"))
+
+    assert ["pending", "running", "sleeping", "waiting"] == sorted(ids(await claim(storage, "second")))
+
+
+async def d1_a_held_run_is_not_due(storage: StorageAdapter, another: Another) -> None:
+    """A run under a lease is claimed by nobody before the lease is over, and by anybody from that moment."""
+    await hold(storage)
+
+    assert [] == ids(await claim(storage, "early", now=LEASE_UNTIL - 1))
+    assert ["r"] == ids(await claim(storage, "second", now=LEASE_UNTIL))
+
+
+async def d1_a_run_without_due_time_is_not_claimed(storage: StorageAdapter, another: Another) -> None:
+    """A run that has ended, or waits without limit, is never claimed."""
+    for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.WAITING):
+        lease = await hold(storage, status.value)
+        await storage.save_progress(progress(lease, ending=Ending(status)))
+
+    assert Claimed([], None) == await claim(storage, now=NOW * 2)
+
+
+async def d2_only_named_workflows_and_versions(storage: StorageAdapter, another: Another) -> None:
+    """A claim takes runs of the (workflow, version) pairs it names, and no other combination of the two."""
+    for workflow in ("a", "b", "c"):
+        for version in (1, 2):
+            await storage.create_run(new_run(f"{workflow}{version}", workflow=workflow, version=version))
+
+    claimed = await claim(storage, workflows=[("a", 1), ("b", 2)])
+
+    assert ["a1", "b2"] == sorted(ids(claimed))
+    assert [RunStatus.PENDING] * 4 == [(await get(storage, run_id)).status for run_id in ("a2", "b1", "c1", "c2")]
+
+
+async def d2_naming_none_claims_nothing(storage: StorageAdapter, another: Another) -> None:
+    """A claim that names no workflow gets nothing and knows of nothing that is due."""
+    await storage.create_run(new_run())
+
+    assert Claimed([], None) == await claim(storage, workflows=[])
+
+
+async def d2_any_number_of_workflows_may_be_named(storage: StorageAdapter, another: Another) -> None:
+    """A claim may name a thousand workflows, and one of them twice."""
+    await storage.create_run(new_run("first", workflow="w0"))
+    await storage.create_run(new_run("last", workflow="w999", due_at=NOW - 1))
+    workflows = [(f"w{number}", 1) for number in (*range(1000), 0)]
+
+    claimed = await claim(storage, workflows=workflows)
+
+    assert [("last", 1), ("first", 1)] == [(row.run_id, row.executions) for row in claimed.runs]
+
+
+async def d3_oldest_due_first(storage: StorageAdapter, another: Another) -> None:
+    """Runs come in the order in which they were due, over all named workflows, and `limit` cuts off the youngest."""
+    for number, offset in enumerate((3, 1, 4, 2, 5)):
+        workflow = f"w{number % 2}"
+        await storage.create_run(new_run(f"due {offset}", workflow=workflow, due_at=NOW - 10 + offset))
+
+    assert ["due 1", "due 2", "due 3"] == ids(await claim(storage, workflows=[("w0", 1), ("w1", 1)], limit=3))
+
+
+async def d3_the_time_matters_and_not_the_age_of_the_run(storage: StorageAdapter, another: Another) -> None:
+    """A sleeper that woke first comes before runs that were created before it and became due later."""
+    await storage.create_run(new_run("old", due_at=NOW - 1, created_at=1))
+    lease = await hold(storage, "sleeper", due_at=NOW - 9)
+    await storage.save_progress(progress(lease, ending=Ending(RunStatus.SLEEPING, due_at=NOW - 5)))
+
+    assert ["sleeper", "old"] == ids(await claim(storage, "second"))
+
+
+async def d4_a_claimed_run_is_running_under_the_lease(storage: StorageAdapter, another: Another) -> None:
+    """A claim leaves the run running, under its lease, due when the lease is over, with one execution more."""
+    row, _ = await storage.create_run(new_run())
+
+    claimed = await claim(storage, "first")
+
+    expected = replace(
+        row, status=RunStatus.RUNNING, lease_id="first", due_at=LEASE_UNTIL, executions=1, updated_at=NOW
+    )
+    assert [expected] == claimed.runs
+    assert expected == await storage.get_run("r")
+
+
+async def d4_a_takeover_replaces_the_lease(storage: StorageAdapter, another: Another) -> None:
+    """A run whose lease is over is claimed under the new lease, and its executions are counted on."""
+    await hold(storage)
+
+    claimed = await claim(storage, "second", now=LEASE_UNTIL, until=LEASE_UNTIL + LEASE_US)
+
+    assert [("second", LEASE_UNTIL + LEASE_US, 2)] == [
+        (row.lease_id, row.due_at, row.executions) for row in claimed.runs
+    ]
+
+
+async def d5_every_run_has_one_claimer(storage: StorageAdapter, another: Another) -> None:
+    """However many claim at once, through two adapters, each run is given to exactly one of them."""
+    run_ids = [str(number) for number in range(40)]
+    for run_id in run_ids:
+        await storage.create_run(new_run(run_id))
+    async with opened(another()) as other:
+        claims = [
+            bound(claim, adapter, f"{name} {number}", limit=3)
+            for number in range(10)
+            for name, adapter in (("mine", storage), ("other", other))
+        ]
+
+        answers = await together(*claims)
+
+    claimed = [row for answer in answers for row in answer.runs]
+    assert sorted(run_ids) == sorted(row.run_id for row in claimed)
+    assert claimed == [await get(storage, row.run_id) for row in claimed]
+
+
+async def d5_a_takeover_has_one_winner(storage: StorageAdapter, another: Another) -> None:
+    """Of several claimers of a run whose lease is over, exactly one gets it."""
+    await hold(storage)
+    async with opened(another()) as other:
+        claims = [
+            bound(claim, adapter, f"{name} {number}", now=LEASE_UNTIL, until=LEASE_UNTIL + 1)
+            for number in range(5)
+            for name, adapter in (("mine", storage), ("other", other))
+        ]
+
+        answers = await together(*claims)
+
+    winners = [row.lease_id for answer in answers for row in answer.runs]
+    assert [(await get(storage)).lease_id] == winners
+
+
+async def d6_next_due_is_that_of_the_first_one_left(storage: StorageAdapter, another: Another) -> None:
+    """`next_due_at` is the least due time of the runs that were left, and None where there are none."""
+    assert None is (await claim(storage)).next_due_at
+
+    for offset in (30, 10, 20):
+        await storage.create_run(new_run(str(offset), due_at=NOW + offset))
+
+    assert NOW + 10 == (await claim(storage)).next_due_at
+    assert NOW + 20 == (await claim(storage, "second", now=NOW + 10)).next_due_at
+
+
+async def d6_next_due_is_in_the_past_when_due_runs_are_left(storage: StorageAdapter, another: Another) -> None:
+    """Where `limit` leaves due runs behind, `next_due_at` is the due time of the oldest of them."""
+    for number in range(3):
+        await storage.create_run(new_run(str(number), due_at=NOW - 3 + number))
+
+    claims = [await claim(storage, f"limit {limit}", limit=limit) for limit in (0, 1, 2)]
+
+    assert [NOW - 3, NOW - 2, LEASE_UNTIL] == [claimed.next_due_at for claimed in claims]
+
+
+async def d6_next_due_is_of_named_workflows_only(storage: StorageAdapter, another: Another) -> None:
+    """Runs of workflows that the claim does not name do not count for `next_due_at`."""
+    await storage.create_run(new_run("named", due_at=NOW + 9))
+    await storage.create_run(new_run("other version", version=2, due_at=NOW + 1))
+    await storage.create_run(new_run("other workflow", workflow="other", due_at=NOW + 1))
+
+    assert NOW + 9 == (await claim(storage)).next_due_at
+
+
+async def d6_next_due_counts_the_leases_of_others(storage: StorageAdapter, another: Another) -> None:
+    """A run that somebody else holds is next due when that lease is over."""
+    await hold(storage, until=NOW + 7)
+
+    assert Claimed([], NOW + 7) == await claim(storage, "second")
+
+
+# ---- E: heartbeat ---------------------------------------------------------------------------------------------------
+
+
+async def e1_a_heartbeat_keeps_the_run(storage: StorageAdapter, another: Another) -> None:
+    """A heartbeat moves the end of a held lease, and changes nothing else."""
+    lease = await hold(storage)
+    row = await get(storage)
+
+    lost = await storage.heartbeat([lease], lease_until=LEASE_UNTIL + LEASE_US)
+
+    assert [] == lost
+    assert replace(row, due_at=LEASE_UNTIL + LEASE_US) == await storage.get_run("r")
+    assert [] == ids(await claim(storage, "second", now=LEASE_UNTIL))
+
+
+async def e1_a_late_heartbeat_keeps_a_run_that_nobody_took(storage: StorageAdapter, another: Another) -> None:
+    """A lease whose time is over is kept by a heartbeat as long as no other claim has taken the run."""
+    lease = await hold(storage, until=NOW + 1)
+
+    assert [] == await storage.heartbeat([lease], lease_until=NOW + 9)
+    assert [] == ids(await claim(storage, "second", now=NOW + 8))
+
+
+async def e2_a_lost_lease_is_told(storage: StorageAdapter, another: Another) -> None:
+    """A heartbeat returns the leases that were replaced, ended or never given, and keeps the others."""
+    kept = await hold(storage, "kept")
+    replaced = await hold(storage, "replaced", until=NOW)
+    await claim(storage, "second")
+    ended = await hold(storage, "ended")
+    await storage.save_progress(progress(ended, ending=Ending(RunStatus.SLEEPING, due_at=NOW + 9)))
+    released = await hold(storage, "released", due_at=NOW)
+    await storage.release_runs([released], now=NOW + 3)
+    lost = [replaced, ended, released, Lease("unknown", "first"), Lease("kept", "foreign")]
+    before = [await get(storage, run_id) for run_id in ("replaced", "ended", "released")]
+
+    answer = await storage.heartbeat([kept, *lost], lease_until=NOW * 2)
+
+    assert lost == answer
+    assert NOW * 2 == (await get(storage, "kept")).due_at
+    assert before == [await get(storage, run_id) for run_id in ("replaced", "ended", "released")]
+
+
+async def e2_no_leases_no_losses(storage: StorageAdapter, another: Another) -> None:
+    """A heartbeat for no lease at all loses none."""
+    assert [] == await storage.heartbeat([], lease_until=NOW)
+
+
+# ---- F: release_runs ------------------------------------------------------------------------------------------------
+
+
+async def f1_a_released_run_is_pending_with_its_journal(storage: StorageAdapter, another: Another) -> None:
+    """A run that is given back is pending, due at once and without lease; its journal is kept."""
+    lease = await hold(storage)
+    await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
+    row, journal = await state(storage, "r")
+
+    await storage.release_runs([lease], now=NOW + 3)
+
+    expected = replace(row, status=RunStatus.PENDING, lease_id=None, due_at=NOW + 3, updated_at=NOW + 3)
+    assert (expected, journal) == await state(storage, "r")
+    assert ["r"] == ids(await claim(storage, "second", now=NOW + 3))
+
+
+async def f2_a_lost_lease_releases_nothing(storage: StorageAdapter, another: Another) -> None:
+    """Giving a run back under a replaced, foreign or ended lease changes nothing; held ones beside it are released."""
+    replaced = await hold(storage, "replaced", until=NOW)
+    await claim(storage, "second")
+    ended = await hold(storage, "ended")
+    await storage.save_progress(progress(ended, ending=Ending(RunStatus.COMPLETED, output=b"")))
+    held = await hold(storage, "held")
+    before = [await get(storage, run_id) for run_id in ("replaced", "ended")]
+
+    await storage.release_runs([replaced, ended, Lease("unknown", "x"), held], now=NOW + 3)
+
+    assert before == [await get(storage, run_id) for run_id in ("replaced", "ended")]
+    assert RunStatus.PENDING is (await get(storage, "held")).status

@@ -1,0 +1,150 @@
+"""Clauses H and J, get_run and get_journal, and X: every verb."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from anyio import CancelScope
+from msgspec.structs import replace
+
+from reflow import RunStatus, StorageAdapter
+from reflow._core.journal import Journal
+from reflow.storage.records import Ending, Lease, NewRun
+from tests.storage.cases.words import (
+    NOW,
+    Another,
+    bound,
+    claim,
+    entry,
+    failing,
+    hold,
+    ids,
+    new_run,
+    opened,
+    progress,
+    state,
+    timer,
+    together,
+)
+
+# ---- H, J: get_run, get_journal -------------------------------------------------------------------------------------
+
+
+async def h1_an_unknown_run_is_none(storage: StorageAdapter, another: Another) -> None:
+    """The row of an unknown run is None, even where its id differs from a known one in case or blanks only."""
+    await storage.create_run(new_run("Run"))
+
+    assert [None] * 4 == [await storage.get_run(run_id) for run_id in ("", "run", "Run ", "other")]
+
+
+async def j1_entries_of_this_run_only(storage: StorageAdapter, another: Another) -> None:
+    """Each run has the entries and timers that were written for it, also when they were written in turns."""
+    leases = [await hold(storage, run_id) for run_id in ("a", "b")]
+    for number in range(3):
+        for lease in leases:
+            added = entry(str(number), payload=lease.run_id.encode())
+            await storage.save_progress(progress(lease, recorded=number, entries=[added], timers=[timer(lease.run_id)]))
+
+    expected = {
+        run_id: Journal([entry(str(number), payload=run_id.encode()) for number in range(3)], [timer(run_id)])
+        for run_id in ("a", "b")
+    }
+    assert expected == {run_id: await storage.get_journal(run_id) for run_id in ("a", "b")}
+
+
+async def j1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: Another) -> None:
+    """A thousand entries come back in order, and timers by position as text."""
+    lease = await hold(storage)
+    entries = [entry(str(number)) for number in range(1000)]
+    await storage.save_progress(progress(lease, entries=entries, timers=[timer(position) for position in "z10é92Z"]))
+
+    journal = await storage.get_journal("r")
+
+    assert entries == journal.entries
+    assert [*"0129Zzé"] == [timer.position for timer in journal.timers]
+
+
+async def j2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, another: Another) -> None:
+    """The journal of an unknown run, and of one without entries, is empty."""
+    await storage.create_run(new_run())
+
+    assert [Journal([], [])] * 2 == [await storage.get_journal(run_id) for run_id in ("r", "unknown")]
+
+
+# ---- X: every verb --------------------------------------------------------------------------------------------------
+
+
+async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, another: Another) -> None:
+    """A verb that is given what cannot be stored raises StorageError, names itself, and leaves the storage usable."""
+    bad = "\ud800"
+    await storage.create_run(new_run("due"))
+    calls: list[Callable[[], Awaitable[object]]] = [
+        bound(storage.create_run, new_run(bad)),
+        bound(storage.create_run, replace(new_run(), input=cast(bytes, "text"))),
+        bound(storage.create_run, replace(new_run(), due_at=2**64)),
+        bound(claim, storage, bad),
+        bound(claim, storage, workflows=[(bad, 1)]),
+        bound(storage.heartbeat, [Lease("r", bad)], lease_until=NOW),
+        bound(storage.release_runs, [Lease(bad, "l")], now=NOW),
+        bound(storage.get_run, bad),
+        bound(storage.get_journal, bad),
+    ]
+
+    verbs = [await failing(call) for call in calls]
+
+    tried = "create_run create_run create_run claim_runs claim_runs heartbeat release_runs get_run get_journal"
+    assert tried.split() == verbs
+    assert ["due"] == ids(await claim(storage))
+
+
+async def x2_a_cancelled_caller_leaves_nothing_half_done(storage: StorageAdapter, another: Another) -> None:
+    """A verb whose caller is cancelled has happened as a whole or not at all, and those beside it go on."""
+    lease = await hold(storage)
+    write = progress(lease, entries=[entry("0"), entry("1")], ending=Ending(RunStatus.COMPLETED, output=b"out"))
+
+    async def cancelled() -> None:
+        with CancelScope() as scope:
+            scope.cancel()
+            await storage.save_progress(write)
+
+    await together(cancelled, *(bound(storage.create_run, new_run(str(number))) for number in range(5)))
+
+    row, journal = await state(storage, "r")
+    assert (row.status, len(journal.entries)) in ((RunStatus.COMPLETED, 2), (RunStatus.RUNNING, 0))
+    assert ["0", "1", "2", "3", "4"] == sorted(ids(await claim(storage, "second")))
+
+
+async def x3_an_answer_is_the_truth_for_everybody(storage: StorageAdapter, another: Another) -> None:
+    """What a verb was answered for is there for every verb called afterwards, also through another adapter."""
+    async with opened(another()) as other:
+
+        async def follow(run_id: str) -> list[int]:
+            seen = []
+            await storage.create_run(new_run(run_id, workflow=run_id))
+            await claim(other, workflows=[(run_id, 1)])
+            for number in range(10):
+                writer, reader = (storage, other) if number % 2 else (other, storage)
+                write = progress(Lease(run_id, "first"), recorded=number, entries=[entry(str(number))])
+                assert await writer.save_progress(write)
+                seen.append(len((await reader.get_journal(run_id)).entries))
+            return seen
+
+        answers = await together(*(bound(follow, str(number)) for number in range(5)))
+
+    assert [list(range(1, 11))] * 5 == answers
+
+
+async def x4_text_and_numbers_come_back_exactly(storage: StorageAdapter, another: Another) -> None:
+    """Ids and names are any text, told apart by code points; integers have 64 bits."""
+    texts = ["'; drop table reflow_run; --", "a\0b", "a", "A", "é", "e\u0301", "🦆", " a", "a ", "%", "1", "01"]
+    largest = 2**63 - 1
+    rows = [(await storage.create_run(NewRun(text, text, 1, 0, b"", largest, -largest)))[0] for text in texts]
+
+    assert rows == [await storage.get_run(text) for text in texts]
+    assert [(text, text, largest, -largest) for text in texts] == [
+        (row.run_id, row.workflow, row.due_at, row.created_at) for row in rows
+    ]
+    assert texts == sorted(
+        ids(await claim(storage, now=largest, workflows=[(text, 1) for text in texts])), key=texts.index
+    )

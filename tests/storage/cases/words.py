@@ -1,0 +1,145 @@
+"""The words of the cases: rows to store, verbs with the usual arguments, and calls that are made at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, TypeVar, cast
+
+from anyio import create_task_group
+
+from reflow import StorageAdapter, StorageError
+from reflow._core.journal import Entry, Journal, Timer
+from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress, RunRow
+
+T = TypeVar("T")
+
+Another: TypeAlias = Callable[[], StorageAdapter]
+Case: TypeAlias = Callable[[StorageAdapter, Another], Awaitable[None]]
+
+NOW = 1_750_000_000_000_000
+LEASE_US = 30_000_000
+LEASE_UNTIL = NOW + LEASE_US
+ALL_BYTES = bytes(range(256))
+NOT_TEXT = cast(str, None)
+
+
+def new_run(
+    run_id: str = "r",
+    *,
+    workflow: str = "w",
+    version: int = 1,
+    input: bytes = b"in",
+    due_at: int = NOW,
+    created_at: int = NOW,
+) -> NewRun:
+    """A run of workflow `w`, due now."""
+    return NewRun(run_id, workflow, version, 1, input, due_at, created_at)
+
+
+def entry(position: str, *, payload: bytes = b"value") -> Entry:
+    """A step that completed."""
+    return Entry(position, "step", "work", False, payload, 1, NOW, NOW + 1)
+
+
+def timer(position: str, *, due_at: int = NOW + 50, attempts: int = 0, failure: bytes | None = None) -> Timer:
+    """A step that waits for its next attempt."""
+    return Timer(position, "step", "work", due_at, attempts, NOW, failure)
+
+
+def progress(
+    lease: Lease,
+    *,
+    recorded: int = 0,
+    entries: Sequence[Entry] = (),
+    timers: Sequence[Timer] = (),
+    settled: Sequence[str] = (),
+    ending: Ending | None = None,
+    now: int = NOW,
+) -> Progress:
+    """A write under `lease`."""
+    return Progress(lease, now, recorded, list(entries), list(timers), list(settled), ending)
+
+
+async def claim(
+    storage: StorageAdapter,
+    lease_id: str = "first",
+    *,
+    workflows: Sequence[tuple[str, int]] = (("w", 1),),
+    limit: int = 100,
+    now: int = NOW,
+    until: int = LEASE_UNTIL,
+) -> Claimed:
+    """Claim what is due of workflow `w`."""
+    return await storage.claim_runs(workflows, limit=limit, lease_id=lease_id, now=now, lease_until=until)
+
+
+async def hold(storage: StorageAdapter, run_id: str = "r", *, until: int = LEASE_UNTIL, due_at: int = 0) -> Lease:
+    """Create a run and claim it, and no other: it is the oldest."""
+    await storage.create_run(new_run(run_id, due_at=due_at))
+    claimed = await claim(storage, "first", limit=1, until=until, now=due_at)
+    assert [run_id] == ids(claimed)
+    return Lease(run_id, "first")
+
+
+async def get(storage: StorageAdapter, run_id: str = "r") -> RunRow:
+    """The row of a run that exists."""
+    row = await storage.get_run(run_id)
+    assert row is not None
+    return row
+
+
+async def state(storage: StorageAdapter, run_id: str) -> tuple[RunRow, Journal]:
+    """All that is stored of a run that exists."""
+    return await get(storage, run_id), await storage.get_journal(run_id)
+
+
+def ids(claimed: Claimed) -> list[str]:
+    """The run ids of a claim, in order."""
+    return [row.run_id for row in claimed.runs]
+
+
+async def refusal(storage: StorageAdapter, write: Progress) -> str | None:
+    """The verb that a refused write names; None where it was saved."""
+
+    async def save() -> None:
+        assert await storage.save_progress(write)
+
+    return await failing(save)
+
+
+async def failing(call: Callable[[], Awaitable[object]]) -> str | None:
+    """The verb of the StorageError that `call` raises; None where it raises none."""
+    try:
+        await call()
+    except StorageError as error:
+        return error.verb
+    return None
+
+
+def bound(function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> Callable[[], Awaitable[T]]:
+    """A call to be made later."""
+    return lambda: function(*args, **kwargs)
+
+
+async def together(*calls: Callable[[], Awaitable[T]]) -> list[T]:
+    """The answers of calls that are made at once, each in a task of its own, started in this order."""
+    answers: dict[int, T] = {}
+
+    async def answer(number: int, call: Callable[[], Awaitable[T]]) -> None:
+        answers[number] = await call()
+
+    async with create_task_group() as tasks:
+        for number, call in enumerate(calls):
+            tasks.start_soon(answer, number, call)
+    return [answers[number] for number in range(len(calls))]
+
+
+@asynccontextmanager
+async def opened(adapter: StorageAdapter) -> AsyncIterator[StorageAdapter]:
+    """Initialize an adapter, and close it in the end."""
+    await adapter.initialize()
+    try:
+        yield adapter
+    finally:
+        await adapter.close()

@@ -1,0 +1,218 @@
+"""Memory and SQLite side by side: the same verbs, the same answers, the same rows. Memory is the model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, TypeAlias, cast
+
+from anyio.from_thread import start_blocking_portal
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from reflow import MemoryStorage, RunStatus, SQLiteStorage, StorageAdapter, StorageError
+from reflow._core.journal import Entry, Timer
+from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress
+from tests.storage.cases.words import together
+
+Verb: TypeAlias = Callable[[StorageAdapter], Awaitable[Any]]
+
+RUN_IDS = ("a", "B", "é", "z")
+PAIRS = [(workflow, version) for workflow in ("v", "w") for version in (1, 2)]
+NOT_TEXT = cast(str, b"no text")
+
+instants = st.integers(0, 30)
+contents = st.binary(max_size=3)
+positions = st.sampled_from(("0", "1", "10", "2.0"))
+run_ids = st.sampled_from(RUN_IDS)
+
+entries = st.builds(
+    Entry, positions, st.just("step"), st.just("s"), st.booleans(), contents, st.integers(0, 3), instants, instants
+)
+timers = st.builds(
+    Timer, positions, st.just("step"), st.just("s"), instants, st.integers(0, 3), instants, st.none() | contents
+)
+endings = st.builds(
+    Ending, st.sampled_from(RunStatus), st.none() | instants, st.none() | contents, st.none() | contents
+)
+writes = st.fixed_dictionaries(
+    {
+        "now": instants,
+        "recorded": st.integers(0, 4),
+        "entries": st.lists(entries, max_size=3),
+        "timers": st.lists(timers, max_size=2),
+        "settled": st.lists(positions, max_size=2),
+        "ending": st.none() | endings,
+    }
+)
+spoilt_entry = Entry(NOT_TEXT, "step", "s", False, b"", 1, 0, 0)
+
+
+def create_run(run_id: str, pair: tuple[str, int], content: bytes, due_at: int, now: int) -> Verb:
+    """A run, perhaps one that is there already."""
+    return lambda storage: storage.create_run(NewRun(run_id, *pair, 1, content, due_at, now))
+
+
+def claim_runs(pairs: list[tuple[str, int]], limit: int, lease_id: str, now: int, length: int) -> Verb:
+    """A claim, perhaps with a lease that is over at once."""
+    return lambda storage: storage.claim_runs(pairs, limit=limit, lease_id=lease_id, now=now, lease_until=now + length)
+
+
+def save_progress(lease: Lease, write: dict[str, Any]) -> Verb:
+    """A write, perhaps under a lease that is lost, or with a gap."""
+    return lambda storage: storage.save_progress(Progress(lease, **write))
+
+
+def heartbeat(leases: list[Lease], lease_until: int) -> Verb:
+    """A heartbeat, perhaps for lost leases too."""
+    return lambda storage: storage.heartbeat(leases, lease_until=lease_until)
+
+
+def release_runs(leases: list[Lease], now: int) -> Verb:
+    """Leases given back, perhaps lost ones, perhaps twice."""
+    return lambda storage: storage.release_runs(leases, now=now)
+
+
+async def answer(storage: StorageAdapter, verb: Verb) -> Any:
+    """What a verb returns, or which verb its StorageError names."""
+    try:
+        return await verb(storage)
+    except StorageError as error:
+        return f"could not {error.verb}"
+
+
+class Agreement(RuleBasedStateMachine):
+    """Every rule is one verb, or several at once, put to both."""
+
+    backend = "asyncio"
+    leases: Bundle[Lease] = Bundle("leases")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(mkdtemp())
+        self.loop = start_blocking_portal(self.backend)
+        self.portal = self.loop.__enter__()
+        self.memory = MemoryStorage()
+        self.sqlite = self.another()
+        self.claims = 0
+        self.portal.call(self.sqlite.initialize)
+
+    def another(self) -> SQLiteStorage:
+        """An adapter on the file."""
+        return SQLiteStorage(self.folder / "test.db", durability="process")
+
+    def teardown(self) -> None:
+        """Close everything."""
+        self.portal.call(self.sqlite.close)
+        self.loop.__exit__(None, None, None)
+        shutil.rmtree(self.folder)
+
+    def put(self, verb: Verb) -> Any:
+        """The answer of both, which is the same."""
+        expected, actual = (self.portal.call(answer, storage, verb) for storage in (self.memory, self.sqlite))
+        assert expected == actual
+        return expected
+
+    @initialize(target=leases)
+    def a_lease_nobody_has(self) -> Lease:
+        """A foreign lease."""
+        return Lease(RUN_IDS[0], "foreign")
+
+    @rule(run_id=run_ids, pair=st.sampled_from(PAIRS), content=contents, due_at=instants, now=instants)
+    def create(self, run_id: str, pair: tuple[str, int], content: bytes, due_at: int, now: int) -> None:
+        """Create a run."""
+        self.put(create_run(run_id, pair, content, due_at, now))
+
+    @rule(
+        target=leases,
+        pairs=st.lists(st.sampled_from(PAIRS), max_size=6),
+        limit=st.integers(0, 4),
+        now=instants,
+        length=st.integers(0, 5),
+    )
+    def claim(self, pairs: list[tuple[str, int]], limit: int, now: int, length: int) -> Any:
+        """Claim due runs."""
+        self.claims += 1
+        claimed = self.put(claim_runs(pairs, limit, f"lease {self.claims}", now, length))
+        assert isinstance(claimed, Claimed)
+        return multiple(*(Lease(row.run_id, row.lease_id or "") for row in claimed.runs))
+
+    @rule(lease=leases, write=writes)
+    def save(self, lease: Lease, write: dict[str, Any]) -> None:
+        """Write progress that may not fit what is there."""
+        self.put(save_progress(lease, write))
+
+    @rule(lease=leases, write=writes)
+    def save_what_fits(self, lease: Lease, write: dict[str, Any]) -> None:
+        """Write progress after what is there, which is saved unless the lease is lost."""
+        journal = self.portal.call(self.memory.get_journal, lease.run_id)
+        self.put(save_progress(lease, write | {"recorded": len(journal.entries)}))
+
+    @rule(lease=leases, write=writes)
+    def save_what_is_spoilt(self, lease: Lease, write: dict[str, Any]) -> None:
+        """Write what cannot be stored: an error, or False where the lease is lost; it is not said which comes first."""
+        write = write | {"entries": [*write["entries"], spoilt_entry], "recorded": 0}
+        for storage in (self.memory, self.sqlite):
+            said = self.portal.call(answer, storage, save_progress(lease, write))
+            assert said in (False, "could not save_progress")
+
+    @rule(held=st.lists(leases, max_size=4), lease_until=instants)
+    def keep(self, held: list[Lease], lease_until: int) -> None:
+        """Send a heartbeat."""
+        self.put(heartbeat(held, lease_until))
+
+    @rule(held=st.lists(leases, max_size=3), now=instants)
+    def release(self, held: list[Lease], now: int) -> None:
+        """Give leases back."""
+        self.put(release_runs(held, now))
+
+    @rule(held=st.lists(leases, min_size=1, max_size=4), run_id=run_ids, write=writes, now=instants)
+    def at_once(self, held: list[Lease], run_id: str, write: dict[str, Any], now: int) -> None:
+        """Put several verbs at once, of which one fails: they share a transaction, and agree with one after the other.
+
+        They touch different runs, so that their order does not matter.
+        """
+        by_run = {lease.run_id: lease for lease in held if lease.run_id != run_id}
+        verbs = [
+            create_run(run_id, PAIRS[0], b"", now, now),
+            *(save_progress(lease, write) for lease in by_run.values()),
+        ]
+        verbs.append(lambda storage: storage.create_run(NewRun(NOT_TEXT, *PAIRS[0], 1, b"", now, now)))
+        expected = [self.portal.call(answer, self.memory, verb) for verb in verbs]
+
+        actual = self.portal.call(together, *(partial(answer, self.sqlite, verb) for verb in verbs))
+
+        assert expected == actual
+
+    @rule()
+    def reopen(self) -> None:
+        """Close the file and open it with another adapter."""
+        self.portal.call(self.sqlite.close)
+        self.sqlite = self.another()
+        self.portal.call(self.sqlite.initialize)
+
+    @invariant()
+    def same_rows(self) -> None:
+        """Every row and every journal is the same."""
+        expected, actual = (self.portal.call(self.rows, storage) for storage in (self.memory, self.sqlite))
+        assert expected == actual
+
+    async def rows(self, storage: StorageAdapter) -> list[Any]:
+        """All that a storage keeps."""
+        return [(await storage.get_run(run_id), await storage.get_journal(run_id)) for run_id in RUN_IDS]
+
+
+class AgreementOnTrio(Agreement):
+    """The same on the other loop."""
+
+    backend = "trio"
+
+
+TestAgreement = Agreement.TestCase
+TestAgreement.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestAgreementOnTrio = AgreementOnTrio.TestCase
+TestAgreementOnTrio.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)

@@ -1,0 +1,476 @@
+"""The lane: what shares a transaction, what a failure costs, and who goes on when somebody is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection
+
+import anyio
+import pytest
+from anyio import CancelScope, CapacityLimiter, create_task_group, from_thread, to_thread, wait_all_tasks_blocked
+
+from reflow import StorageError
+from reflow.storage._sqlite import connection
+from reflow.storage._sqlite.lane import Lane
+
+pytestmark = pytest.mark.anyio
+native = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
+class Line:
+    """A lane to a table of numbers, and what happens in its thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        self.db.execute("pragma journal_mode = wal")
+        self.db.execute("create table number (n integer primary key)")
+        self.outside = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+        self.said: list[str] = []
+        self.db.set_trace_callback(self.said.append)
+        self.lane = Lane(self.db, path, CapacityLimiter(1))
+
+    async def add(self, number: int) -> int:
+        """Insert a number."""
+        return await self.lane.submit(f"add {number}", partial(_insert, number=number))
+
+    @property
+    def stored(self) -> list[int]:
+        """The numbers that are committed."""
+        return [number for (number,) in self.outside.execute("select n from number order by n")]
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were committed."""
+        return self.said.count("commit")
+
+
+def _insert(db: Connection, number: int) -> int:
+    db.execute("insert into number values (?)", (number,))
+    return number
+
+
+class Gate:
+    """A job that stops the lane's thread until it is let through."""
+
+    def __init__(self) -> None:
+        self._reached = anyio.Event()
+        self._open = threading.Event()
+
+    def __call__(self, db: Connection) -> str:
+        """In the thread."""
+        from_thread.run_sync(self._reached.set)
+        assert self._open.wait(20)
+        return "through"
+
+    async def reached(self) -> None:
+        """Wait until the thread stands before the gate, and everybody else waits too."""
+        await self._reached.wait()
+        await wait_all_tasks_blocked()
+
+    def let_through(self) -> None:
+        """Open it."""
+        self._open.set()
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    """An empty table."""
+    line = Line(tmp_path / "lane.db")
+    yield line
+    line.db.close()
+    line.outside.close()
+
+
+# ---- sharing --------------------------------------------------------------------------------------------------------
+
+
+async def test_verbs_called_at_once_share_a_transaction(line: Line):
+    """Fifty verbs that are called at once are committed in one transaction."""
+    async with create_task_group() as tasks:
+        for number in range(50):
+            tasks.start_soon(line.add, number)
+
+    assert (1, list(range(50))) == (line.commits, line.stored)
+
+
+async def test_verbs_called_during_a_commit_share_the_next(line: Line):
+    """What is called while the thread is busy goes together into the transaction that follows."""
+    gate = Gate()
+    async with create_task_group() as tasks:
+        tasks.start_soon(line.lane.submit, "gate", gate)
+        await gate.reached()
+        for number in range(20):
+            tasks.start_soon(line.add, number)
+        await wait_all_tasks_blocked()
+        gate.let_through()
+
+    assert (2, list(range(20))) == (line.commits, line.stored)
+
+
+async def test_a_transaction_has_a_limit(line: Line):
+    """At most a thousand verbs share a transaction; the others follow in the next ones."""
+    async with create_task_group() as tasks:
+        for number in range(2_500):
+            tasks.start_soon(line.add, number)
+
+    assert (3, list(range(2_500))) == (line.commits, line.stored)
+
+
+async def test_order_of_calls_is_order_of_effects(line: Line):
+    """Jobs are applied in the order in which they were queued, over several batches."""
+    called: list[int] = []
+    applied: list[int] = []
+
+    async def call(number: int) -> None:
+        for round_number in range(3):
+            called.append(number + round_number * 100)
+            await line.lane.submit("note", lambda db, note=called[-1]: applied.append(note))
+
+    async with create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(call, number)
+
+    assert called == applied
+
+
+async def test_a_single_verb_is_a_transaction_of_its_own(line: Line):
+    """Verbs that wait for each other are committed one by one."""
+    for number in range(3):
+        await line.add(number)
+
+    assert ["begin immediate", "commit"] * 3 == [said for said in line.said if "number" not in said]
+
+
+async def test_nobody_is_answered_before_the_commit(line: Line):
+    """While the commit is not done, no caller of the batch has its answer."""
+    committing, go_on, answered = anyio.Event(), threading.Event(), []
+
+    def stop_at_commit(said: str) -> None:
+        if said == "commit":
+            from_thread.run_sync(committing.set)
+            assert go_on.wait(20)
+
+    line.db.set_trace_callback(stop_at_commit)
+
+    async def call(number: int) -> None:
+        answered.append(await line.add(number))
+
+    async with create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(call, number)
+        await committing.wait()
+        await wait_all_tasks_blocked()
+        seen = list(answered)
+        go_on.set()
+
+    assert ([], [0, 1, 2, 3, 4]) == (seen, sorted(answered))
+
+
+# ---- failures -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_failing_job_hurts_only_itself(line: Line):
+    """Where one job of a batch fails, it alone raises; the others are committed, once each."""
+    await line.add(7)
+    errors: list[StorageError] = []
+
+    async def call(number: int) -> None:
+        try:
+            assert number == await line.add(number)
+        except StorageError as error:
+            errors.append(error)
+
+    async with create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(call, number)
+
+    assert list(range(10)) == line.stored
+    assert [("add 7", "UNIQUE constraint failed: number.n", sqlite3.IntegrityError)] == [
+        (error.verb, error.reason.split(": ", 1)[1], type(error.__cause__)) for error in errors
+    ]
+
+
+async def test_a_job_that_breaks_the_commit_hurts_only_itself(line: Line):
+    """Where the commit itself is refused because of one job, it alone raises."""
+    line.db.execute("pragma foreign_keys = on")
+    line.db.execute("create table child (n integer references number (n) deferrable initially deferred)")
+    outcomes: list[str] = []
+
+    async def orphan() -> None:
+        try:
+            await line.lane.submit("orphan", lambda db: db.execute("insert into child values (99)"))
+        except StorageError as error:
+            outcomes.append(error.reason)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(line.add, 1)
+        tasks.start_soon(orphan)
+        tasks.start_soon(line.add, 2)
+
+    assert [1, 2] == line.stored
+    assert ["FOREIGN KEY constraint failed"] == [reason.split(": ", 1)[1] for reason in outcomes]
+
+
+async def test_a_lock_that_stays_is_waited_for_once(line: Line, monkeypatch: pytest.MonkeyPatch):
+    """A batch whose transaction cannot begin fails as one: the wait for the lock is not repeated for each job."""
+    monkeypatch.setattr(connection, "_WAITS_S", (0, 0, 0))
+    line.outside.execute("begin immediate")
+    reasons: list[str] = []
+
+    async def call(number: int) -> None:
+        try:
+            await line.add(number)
+        except StorageError as error:
+            reasons.append(f"{error.verb}: {error.reason.split(': ', 1)[1]}")
+
+    async with create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(call, number)
+
+    line.outside.execute("rollback")
+    assert [f"add {number}: database is locked" for number in range(10)] == sorted(reasons)
+    assert ["begin immediate"] * 4 == line.said
+    assert 1 == await line.add(1)
+
+
+async def test_a_lane_that_is_closed_says_so(line: Line):
+    """After `close` every verb raises StorageError."""
+    line.lane.close()
+
+    with pytest.raises(StorageError, match=r"could not add 1: .*closed database"):
+        await line.add(1)
+
+
+# ---- interruption ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_follower_is_carried_out(line: Line):
+    """A verb that waits for its turn is carried out though its caller is cancelled."""
+    gate, scope = Gate(), CancelScope()
+
+    async def follow() -> None:
+        with scope:
+            await line.add(1)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(line.lane.submit, "gate", gate)
+        await gate.reached()
+        tasks.start_soon(follow)
+        tasks.start_soon(line.add, 2)
+        await wait_all_tasks_blocked()
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        gate.let_through()
+
+    assert [1, 2] == line.stored
+
+
+async def test_a_cancelled_leader_goes_on_leading(line: Line):
+    """A leader that is cancelled while its batch is in the thread finishes it and answers everybody."""
+    gate, scope = Gate(), CancelScope()
+    answers: list[str] = []
+
+    async def lead() -> None:
+        with scope:
+            answers.append(await line.lane.submit("gate", gate))
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(lead)
+        await gate.reached()
+        tasks.start_soon(line.add, 1)
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        gate.let_through()
+
+    assert (["through"], [1]) == (answers, line.stored)
+
+
+async def test_a_caller_cancelled_from_the_start_is_carried_out(line: Line):
+    """A verb called in a scope that is cancelled already is carried out, and so is everything beside it."""
+
+    async def call(number: int) -> None:
+        with CancelScope() as scope:
+            scope.cancel()
+            await line.add(number)
+
+    async with create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(call, number)
+
+    assert list(range(10)) == line.stored
+
+
+@native
+async def test_a_leader_killed_in_the_thread_is_replaced(line: Line, anyio_backend: str):
+    """asyncio's own cancel() gets through the shield of a leader whose batch is in the thread: the batch is committed
+    nevertheless, the others in it and behind it are answered, and only after the commit."""
+    gate = Gate()
+    leader = asyncio.create_task(line.lane.submit("gate", gate))
+    in_batch = asyncio.create_task(line.add(1))
+    await gate.reached()
+    behind = asyncio.create_task(line.add(2))
+    await wait_all_tasks_blocked()
+
+    leader.cancel()
+    await wait_all_tasks_blocked()
+    early = [leader.cancelled(), in_batch.done(), behind.done()]
+    gate.let_through()
+
+    assert [True, False, False] == early
+    assert [1, 2] == await asyncio.gather(in_batch, behind)
+    assert (2, [1, 2]) == (line.commits, line.stored)
+
+
+@native
+async def test_a_lonely_leader_killed_in_the_thread_leaves_the_lane_usable(line: Line, anyio_backend: str):
+    """Where nobody else waits, the batch of a killed leader is committed, and the next verb finds the lane free."""
+    gate = Gate()
+    leader = asyncio.create_task(line.lane.submit("gate", lambda db: (gate(db), _insert(db, 1))))
+    await gate.reached()
+
+    leader.cancel()
+    await wait_all_tasks_blocked()
+    following = asyncio.create_task(line.add(2))
+    await wait_all_tasks_blocked()
+    gate.let_through()
+
+    assert 2 == await following
+    assert (2, [1, 2]) == (line.commits, line.stored)
+
+
+@native
+async def test_a_leader_killed_before_its_thread_takes_its_job_along(line: Line, anyio_backend: str):
+    """A leader that is killed before it has taken the batch leaves without a trace; the next in line leads."""
+    leader = asyncio.create_task(line.add(1))
+    following = asyncio.create_task(line.add(2))
+    # One step of the loop: both have called, nothing is in the thread.
+    await asyncio.sleep(0)
+
+    leader.cancel()
+
+    assert 2 == await following
+    assert [2] == line.stored
+
+
+@native
+async def test_a_killed_follower_takes_its_job_along(line: Line, anyio_backend: str):
+    """A follower that is killed while it waits for its turn leaves without a trace, and does not get the lead."""
+    gate = Gate()
+    leader = asyncio.create_task(line.lane.submit("gate", gate))
+    await gate.reached()
+    killed, kept = asyncio.create_task(line.add(1)), asyncio.create_task(line.add(2))
+    await wait_all_tasks_blocked()
+
+    killed.cancel()
+    await wait_all_tasks_blocked()
+    gate.let_through()
+
+    assert ["through", 2] == await asyncio.gather(leader, kept)
+    assert [2] == line.stored
+
+
+@native
+async def test_a_follower_killed_as_it_gets_the_lead_hands_it_on(line: Line, anyio_backend: str):
+    """A follower that is killed in the moment in which it is to lead hands the lead to the next."""
+    gate = Gate()
+
+    async def lead() -> None:
+        await line.lane.submit("gate", gate)
+        # The heir has been told, and has not run yet.
+        heir.cancel()
+
+    leader = asyncio.create_task(lead())
+    await gate.reached()
+    heir, following = asyncio.create_task(line.add(1)), asyncio.create_task(line.add(2))
+    await wait_all_tasks_blocked()
+    gate.let_through()
+
+    assert 2 == await following
+    await leader
+    assert (True, [2]) == (heir.cancelled(), line.stored)
+
+
+@native
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_callers_may_be_killed_at_any_time(line: Line, anyio_backend: str, seed: int):
+    """Whoever is killed at whatever moment: everybody else is answered, with what is committed, and once."""
+    dice = random.Random(seed)
+    tasks: dict[int, asyncio.Task[int]] = {}
+    for number in range(120):
+        tasks[number] = asyncio.create_task(line.add(number))
+        for _ in range(dice.choice((0, 0, 1, 5))):
+            await asyncio.sleep(0)
+        if dice.random() < 0.5:
+            dice.choice(list(tasks.values())).cancel()
+
+    outcomes = dict(zip(tasks, await asyncio.gather(*tasks.values(), return_exceptions=True), strict=True))
+
+    answered = {number for number, outcome in outcomes.items() if outcome == number}
+    killed = {number for number, outcome in outcomes.items() if isinstance(outcome, asyncio.CancelledError)}
+    assert set(range(120)) == answered | killed, f"seed {seed}"
+    assert 1_000 == await line.add(1_000)
+    assert set() == answered - set(line.stored), f"seed {seed}"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("who", ["leader", "follower"])
+def test_ctrl_c_leaves_the_lane_usable(line: Line, loop: str, who: str):
+    """Ctrl-C reaches a caller in the main task; clean-up code can write afterwards, and others keep their answers."""
+    answers: list[int] = []
+
+    async def answer(number: int) -> None:
+        answers.append(await line.add(number))
+
+    async def main() -> None:
+        gate = Gate()
+
+        async def interrupt() -> None:
+            await gate.reached()
+            await to_thread.run_sync(_press_ctrl_c)
+            await wait_all_tasks_blocked()
+            gate.let_through()
+
+        async with create_task_group() as tasks:
+            if who == "follower":
+                tasks.start_soon(_shielded, partial(line.lane.submit, "gate", gate))
+                await gate.reached()
+            tasks.start_soon(_shielded, partial(answer, 2))
+            tasks.start_soon(_shielded, interrupt)
+            try:
+                await line.lane.submit("main", gate if who == "leader" else partial(_insert, number=1))
+                await anyio.sleep_forever()
+            finally:
+                with CancelScope(shield=True):
+                    answers.append(await line.add(3))
+
+    with pytest.raises(KeyboardInterrupt):
+        _bare(partial(anyio.run, main, backend=loop))
+
+    assert ([2, 3], [2, 3]) == (sorted(answers), [number for number in line.stored if number != 1])
+
+
+def _press_ctrl_c() -> None:
+    # The loop has answered, so it is at rest: the signal meets no task that happens to run.
+    from_thread.run_sync(lambda: None)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+async def _shielded(call: Callable[[], object]) -> None:
+    with CancelScope(shield=True):
+        await call()  # type: ignore[misc]
+
+
+def _bare(run: Callable[[], object]) -> None:
+    try:
+        run()
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        raise KeyboardInterrupt from group
