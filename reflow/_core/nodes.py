@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from reflow._core.commands import Command, Gather, Performed, Race
 from reflow._core.journal import describe
 
-__all__ = ["Frame", "Group", "Node", "Open", "frame_of", "location_of"]
+__all__ = ["Frame", "Group", "Node", "Open", "frame_of", "lingers", "location_of"]
 
 
 class Frame:
@@ -116,6 +116,16 @@ def frame_of(node: Node) -> Frame:
     while not isinstance(node, Frame):
         node = node.parent
     return node
+
+
+def lingers(node: Node) -> bool:
+    """Whether `node` belongs to a race that is decided: nothing waits for it any more but the end of the run."""
+    above: Node | None = node
+    while above is not None:
+        if isinstance(above, Group) and above.won:
+            return True
+        above = above.parent
+    return False
 
 
 def location_of(node: Node) -> str:

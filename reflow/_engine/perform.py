@@ -7,7 +7,6 @@ which nothing can interrupt: when its time is over, or its run lost a race, it i
 from __future__ import annotations
 
 import inspect
-import math
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,10 +16,10 @@ from anyio import (
     CapacityLimiter,
     Event,
     create_task_group,
-    current_effective_deadline,
     get_cancelled_exc_class,
     to_thread,
 )
+from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
 from reflow._core.commands import Step
@@ -28,6 +27,8 @@ from reflow._engine.clock import Clock
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 
 __all__ = ["Attempt", "StepInfo", "attempt", "current_step"]
+
+_TIMEOUT_BASES = tuple(cls.__name__ for cls in StepTimeoutError.__mro__ if cls is not object)
 
 _current: ContextVar[StepInfo | None] = ContextVar("reflow_current_step", default=None)
 
@@ -67,7 +68,9 @@ def current_step() -> StepInfo:
 
 
 async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
-    """Run the body of `step` once. Only cancellation from outside comes out as an exception."""
+    """Run the body of `step` once. Only cancellation from outside comes out as an exception, and Ctrl-C."""
+    # Neither writing nor a body need wait for anything; without this, a run of quick steps could not be stopped.
+    await checkpoint_if_cancelled()
     token = _current.set(info)
     try:
         if step.timeout_us is None:
@@ -83,13 +86,15 @@ async def _body(step: Step[Any], threads: CapacityLimiter) -> Attempt:
             return Attempt(await step.fn(*step.args, **step.kwargs), None)
         call = partial(step.fn, *step.args, **step.kwargs)
         value = await to_thread.run_sync(call, limiter=threads, abandon_on_cancel=True)
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        # What a body makes of being cancelled, such as a clean-up that fails, is no outcome of the step.
+        await checkpoint_if_cancelled()
+        if isinstance(error, get_cancelled_exc_class()):
+            # Nobody cancelled us: the body awaited something that was cancelled.
+            return Attempt(None, _said(RuntimeError("the step's body was cancelled from within"), error))
         return Attempt(None, error)
-    except get_cancelled_exc_class() as error:
-        if current_effective_deadline() == -math.inf:
-            raise
-        # Nobody cancelled us: the body awaited something that was cancelled.
-        return Attempt(None, _said(RuntimeError("the step's body was cancelled from within"), error))
     if inspect.iscoroutine(value):
         value.close()
         return Attempt(None, ConfigError(f"step {step.name!r} returned a coroutine; make it an `async def`"))
@@ -113,10 +118,18 @@ async def _timed_body(
             watch.start_soon(expire)
             result = await _body(step, threads)
             over.set()
-    if result is not None:
+    # A body that returned although it was cancelled was too late all the same.
+    if result is not None and not scope.cancel_called:
         return result
     limit_s = limit_us / 1_000_000
-    failure = Failure("StepTimeoutError", f"timed out after {limit_s:g} s", code=StepTimeoutError.code, args=(limit_s,))
+    failure = Failure(
+        "StepTimeoutError",
+        f"timed out after {limit_s:g} s",
+        bases=_TIMEOUT_BASES,
+        code=StepTimeoutError.code,
+        position=info.position,
+        args=(limit_s,),
+    )
     return Attempt(None, StepTimeoutError(info.step, info.position, info.attempt, failure, limit_s))
 
 

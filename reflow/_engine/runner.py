@@ -33,14 +33,14 @@ from reflow._core.definition import Workflow
 from reflow._core.duration import from_micros
 from reflow._core.failure import capture, capture_for
 from reflow._core.journal import Entry, Journal, Timer
-from reflow._core.nodes import Open
+from reflow._core.nodes import Open, lingers
 from reflow._core.replay import Replay, result_type
 from reflow._core.retry import next_delay
 from reflow._core.status import RunStatus
 from reflow._engine.clock import Clock
 from reflow._engine.perform import Attempt, StepInfo, attempt
 from reflow.codec import Codec
-from reflow.errors import Failure, MisuseError, SerializationError, StorageError
+from reflow.errors import Failure, MisuseError, SerializationError, StepTimeoutError, StorageError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import Ending, Lease, Progress, RunRow
 
@@ -81,12 +81,13 @@ class Runner:
         self.lease = lease
         self.ending: Ending | None = None
         self.is_leaving = False
+        self.is_dropped = False
+        self.left = Event()
         self._workflow = workflow
         self._services = services
         self._codec = services.codec
         self._clock = services.clock
         self._scope = CancelScope()
-        self._lost = False
         self._replay: Replay | None = None
         # What has been fed and not yet written.
         self._recorded = 0
@@ -95,14 +96,15 @@ class Runner:
         # What is under way: timers of open commands, steps to be started, bodies, and what came of them.
         self._timers: dict[str, Timer] = {}
         self._ready: dict[str, tuple[Step[Any], int, int]] = {}
-        self._bodies: dict[str, CancelScope] = {}
+        self._bodies: dict[str, tuple[CancelScope, Open]] = {}
+        self._settling: set[CancelScope] = set()
         self._arrivals: list[_Arrival] = []
         self._arrived = Event()
         self._broken: Exception | None = None
 
     def drop(self) -> None:
         """Stop at once, without writing: the lease is lost, or can no longer be trusted."""
-        self._lost = True
+        self.is_dropped = True
         self._scope.cancel()
 
     async def run(self) -> None:
@@ -172,16 +174,19 @@ class Runner:
                 return self._failed(self._broken)
             if self._current.outcome is not None:
                 return self._ended()
-            if self._services.is_stopping():
-                return Ending(RunStatus.PENDING, self._clock.now())
+            stopping = self._services.is_stopping()
             if not self._ready:
                 due = min(timer.due_at for timer in self._timers.values())
-                if due - self._clock.now() > _RESIDENT_US:
+                if stopping or due - self._clock.now() > _RESIDENT_US:
                     return Ending(RunStatus.SLEEPING, due)
                 await self._write()
                 await self._clock.wait(Event(), due)
+            elif stopping:
+                return Ending(RunStatus.PENDING, self._clock.now())
             elif len(self._ready) == 1 and not self._timers:
                 await self._write()
+                if self._services.is_stopping():
+                    continue
                 [(position, (step, used, started_at))] = self._ready.items()
                 self._ready.clear()
                 self._arrivals.append(await self._attempt(position, step, used, started_at))
@@ -193,17 +198,18 @@ class Runner:
         async with create_task_group() as tasks:
             while True:
                 self._guarded(self._absorb)
-                stopping = self._services.is_stopping()
                 if self._broken is not None or self._current.outcome is not None:
                     break
-                if not self._bodies and (stopping or not self._ready):
+                if not self._bodies and (self._services.is_stopping() or not self._ready):
                     break
                 await self._write()
                 if self._arrivals:
                     # Something was answered while we wrote: take it in, so that it shares the next write.
                     continue
-                if not stopping:
+                if not self._services.is_stopping() and not self._settling:
                     self._start_bodies(tasks)
+                elif not self._bodies and not self._settling:
+                    break
                 due = min((timer.due_at for timer in self._timers.values()), default=None)
                 await self._clock.wait(self._arrived, due)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
@@ -211,17 +217,19 @@ class Runner:
 
     def _start_bodies(self, tasks: TaskGroup) -> None:
         for position, (step, used, started_at) in self._ready.items():
-            scope = self._bodies[position] = CancelScope()
+            scope = CancelScope()
+            self._bodies[position] = scope, self._current.open[position]
             tasks.start_soon(self._body, scope, position, step, used, started_at)
         self._ready.clear()
 
     async def _body(self, scope: CancelScope, position: str, step: Step[Any], used: int, started_at: int) -> None:
         with scope:
             arrival = await self._attempt(position, step, used, started_at)
-            if self._bodies.get(position) is scope:
+            if not scope.cancel_called:
                 self._arrivals.append(arrival)
-        if self._bodies.get(position) is scope:
+        if not scope.cancel_called:
             del self._bodies[position]
+        self._settling.discard(scope)
         self._arrived.set()
 
     async def _attempt(self, position: str, step: Step[Any], used: int, started_at: int) -> _Arrival:
@@ -270,11 +278,15 @@ class Runner:
     def _forget_cancelled(self, replay: Replay) -> None:
         for position in replay.cancelled:
             self._ready.pop(position, None)
-            if position in self._timers:
-                del self._timers[position]
-                self._changed[position] = None
-            if scope := self._bodies.pop(position, None):
+            self._timers.pop(position, None)
+            # Also where no timer waits: that of a retry stays stored while the next attempt runs.
+            self._changed[position] = None
+            if body := self._bodies.pop(position, None):
+                scope, node = body
                 scope.cancel()
+                if not lingers(node):
+                    # A gather raises once all of its members have settled: no body starts before this one has ended.
+                    self._settling.add(scope)
         replay.cancelled.clear()
 
     def _meet_opened(self, replay: Replay) -> None:
@@ -328,12 +340,15 @@ class Runner:
         self._forget_cancelled(replay)
 
     def _settle_failure(self, replay: Replay, node: Open, arrival: _Arrival, error: BaseException) -> None:
-        delay = next_delay(arrival.step.retry, arrival.attempts, error, random.random())
+        step = arrival.step
+        # What a timeout says is known; captured anew it would say it twice.
+        timeout = error.failure if isinstance(error, StepTimeoutError) else None
+        delay = next_delay(step.retry, arrival.attempts, error, random.random())
         if delay is None:
-            failure = capture_for(arrival.step.raises, error, self._codec)
+            failure = timeout or capture_for(step.raises, error, self._codec)
             self._record_failure(replay, node, failure, arrival.started_at, arrival.attempts)
             return
-        step, due_at, last = arrival.step, self._clock.now() + delay, self._codec.encode(capture(error))
+        due_at, last = self._clock.now() + delay, self._codec.encode(timeout or capture(error))
         self._set_timer(Timer(node.position, step.kind, step.name, due_at, arrival.attempts, arrival.started_at, last))
 
     def _set_timer(self, timer: Timer) -> None:
@@ -376,6 +391,9 @@ class Runner:
             self._codec.decode(output, self._workflow.output_type)
         except SerializationError as error:
             return self._failed(error.about(f"the return value of workflow {self._workflow.name!r}"))
+        except Exception as error:
+            # A type that the codec does not know, or a codec of the user's that breaks.
+            return self._failed(error)
         return Ending(RunStatus.COMPLETED, output=output)
 
     def _failed(self, error: BaseException) -> Ending:
@@ -420,7 +438,7 @@ class Runner:
 
     async def _give_back(self) -> None:
         """The engine stops: keep what has an outcome, and let the next engine go on at once."""
-        if self._lost:
+        if self.is_dropped:
             return
         if self._replay is not None:
             self._guarded(self._absorb)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from anyio import Event, create_task_group
+from anyio.lowlevel import checkpoint
 
 from reflow._core.duration import Duration, to_micros
 
@@ -10,11 +13,16 @@ START = 1_750_000_000_000_000
 
 
 class VirtualClock:
-    """Time as the engine sees it: `advance` moves it on and wakes whoever waited for that."""
+    """Time as the engine sees it: `advance` moves it on and wakes whoever waited for that.
 
-    def __init__(self) -> None:
+    A wait that ends within `passes_at_once` takes no waiting: the clock turns itself.
+    """
+
+    def __init__(self, passes_at_once: Duration = 0) -> None:
         self._now = START
         self._timers: list[tuple[int, Event]] = []
+        self._set = Event()
+        self._passes_us = to_micros(passes_at_once)
 
     def now(self) -> int:
         """Microseconds since 1970 UTC."""
@@ -27,8 +35,13 @@ class VirtualClock:
             return
         if event.is_set() or until <= self._now:
             return
+        if until - self._now <= self._passes_us:
+            self.turn_to(until)
+            await checkpoint()
+            return
         timer = (until, Event())
         self._timers.append(timer)
+        self._set.set()
         try:
             async with create_task_group() as tasks:
 
@@ -51,6 +64,12 @@ class VirtualClock:
         for until, signal in self._timers:
             if until <= instant:
                 signal.set()
+
+    async def has_timer(self, within: Duration) -> None:
+        """Wait until somebody waits for an instant not later than `within` from now."""
+        while (self.next_timer or sys.maxsize) > self._now + to_micros(within):
+            self._set = Event()
+            await self._set.wait()
 
     @property
     def next_timer(self) -> int | None:
