@@ -146,7 +146,9 @@ class Replay:
                 except RuntimeError as error:
                     if "ignored GeneratorExit" in str(error):
                         continue
-                except (Exception, WorkflowCancelled):
+                except KeyboardInterrupt:
+                    raise
+                except BaseException:
                     pass
                 break
         self._frames.clear()
@@ -217,7 +219,10 @@ class Replay:
                 yielded = frame.context.run(generator.throw, error)
         except StopIteration as stop:
             self._returned(frame, stop.value)
-        except (Exception, WorkflowCancelled) as raised:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:
+            # Also SystemExit and the like: they end this run, not the engine with all the others.
             self._forgotten.excuse()
             self._end(frame, None, raised)
         else:
