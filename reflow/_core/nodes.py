@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from reflow._core.commands import Command, Gather, Performed, Race
 from reflow._core.journal import describe
 
-__all__ = ["Frame", "Group", "Node", "Open", "frame_of", "lingers", "location_of"]
+__all__ = ["Frame", "Group", "Node", "Open", "frame_of", "innermost", "lingers", "location_of"]
 
 
 class Frame:
@@ -116,6 +116,13 @@ def frame_of(node: Node) -> Frame:
     while not isinstance(node, Frame):
         node = node.parent
     return node
+
+
+def innermost(generator: GeneratorType[Any, Any, Any]) -> GeneratorType[Any, Any, Any]:
+    """The generator that `generator` stands in, by way of `yield from`: itself, a helper, or a helper's helper."""
+    while isgenerator(inner := generator.gi_yieldfrom) and inner.gi_frame is not None:
+        generator = inner
+    return generator
 
 
 def lingers(node: Node) -> bool:

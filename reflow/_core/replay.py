@@ -42,7 +42,7 @@ from reflow._core.failure import raised_by_step
 from reflow._core.forgotten import Forgotten
 from reflow._core.journal import Entry, Timer
 from reflow._core.misuse import discard, explain_return, explain_yield
-from reflow._core.nodes import Frame, Group, Node, Open, frame_of, location_of
+from reflow._core.nodes import Frame, Group, Node, Open, frame_of, innermost, location_of
 from reflow.codec import Codec
 from reflow.errors import ConfigError, Failure, MisuseError, NonDeterminismError, SerializationError, WorkflowCancelled
 
@@ -141,16 +141,15 @@ class Replay:
         for frame in reversed(self._frames.values()):
             # Each yield inside `finally` answers one close(); a generator that never stops yielding is given up.
             for _ in range(_MOST_YIELDS_ON_CLOSE):
+                if frame.generator.gi_frame is None:
+                    break
                 try:
-                    frame.context.run(frame.generator.close)
-                except RuntimeError as error:
-                    if "ignored GeneratorExit" in str(error):
-                        continue
+                    # From the inside out: one that yields would reach those around it as an error, and stay open.
+                    frame.context.run(innermost(frame.generator).close)
                 except KeyboardInterrupt:
                     raise
                 except BaseException:
                     pass
-                break
         self._frames.clear()
         self.open.clear()
 
