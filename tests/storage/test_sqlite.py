@@ -479,6 +479,30 @@ async def test_a_locked_file_is_waited_for_when_opening(file: Path):
     assert not is_open
 
 
+@pytest.mark.parametrize("verb", ["claim_runs", "save_progress"])
+async def test_the_write_lock_is_taken_before_anything_is_read(storage: SQLiteStorage, file: Path, verb: str):
+    """From the first thing that a verb reads, nobody else can write: what it decides on stays true until its commit."""
+    await hold(storage)
+    attempts: list[str] = []
+
+    def write_beside(said: str) -> None:
+        if said.startswith("select") and not attempts:
+            with connected(file) as other:
+                try:
+                    other.execute("begin immediate")
+                    attempts.append("written")
+                except sqlite3.OperationalError as error:
+                    attempts.append(str(error))
+
+    writer_of(storage).set_trace_callback(write_beside)
+    if verb == "claim_runs":
+        await claim(storage, "second")
+    else:
+        await storage.save_progress(progress(Lease("r", "first"), entries=[entry("0")]))
+
+    assert ["database is locked"] == attempts
+
+
 async def test_a_long_read_holds_up_no_write(storage: SQLiteStorage):
     """While the reader is in the middle of a journal, verbs that write are carried out; the read sees one state."""
     lease = await hold(storage)

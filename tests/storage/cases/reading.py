@@ -53,6 +53,17 @@ async def j1_entries_of_this_run_only(storage: StorageAdapter, another: Another)
     assert expected == {run_id: await storage.get_journal(run_id) for run_id in ("a", "b")}
 
 
+async def j1_a_journal_that_was_read_stays_as_it_was(storage: StorageAdapter, another: Another) -> None:
+    """What is written later does not show in a journal that was read before."""
+    lease = await hold(storage)
+    await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
+    journal = await storage.get_journal("r")
+
+    await storage.save_progress(progress(lease, recorded=1, entries=[entry("1")], timers=[timer("2")], settled=["1"]))
+
+    assert Journal([entry("0")], [timer("1")]) == journal
+
+
 async def j1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: Another) -> None:
     """A thousand entries come back in order, and timers by position as text."""
     lease = await hold(storage)
