@@ -245,8 +245,9 @@ class Replay:
 
     def _returned(self, frame: Frame, value: Any) -> None:
         problem = explain_return(value) or _explain_command(value)
-        # What a branch has made and still holds may be yielded by another one.
-        forgotten = self._forgotten.returned() if frame is self._body else self._forgotten.yielded(())
+        # What is still held may be yielded by another frame, after the body by a loser that cleans up.
+        is_last = frame is self._body and not self._lingering
+        forgotten = self._forgotten.returned() if is_last else self._forgotten.yielded(())
         if problem is None and forgotten is not None:
             problem = f"{forgotten!r} was made and never yielded; write `yield` in front of it"
         if problem is not None:

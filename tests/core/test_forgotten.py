@@ -248,6 +248,23 @@ def test_a_command_given_to_a_branch_that_never_starts():
     assert 1 == driven.value
 
 
+def test_a_command_that_a_loser_holds_while_it_cleans_up():
+    """A body may return while the loser of a race still holds a command for its clean-up."""
+
+    def loser():
+        try:
+            yield do("b")
+        finally:
+            one, other = do("one"), do("other")
+            yield one
+            yield other
+
+    def body():
+        return (yield race(do("a"), loser()))
+
+    assert 0 == run(body, "0.0", "0.1.1", "0.1.2").index
+
+
 def test_two_runs_are_watched_apart():
     """What one run makes is not what another forgot."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from reflow._core.commands import Step, step
 from reflow._core.failure import capture, capture_for
@@ -26,6 +26,12 @@ class Driven:
             self.replay.start()
         for entry in journal:
             self.feed(entry)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.replay.close()
 
     def feed(self, entry: Entry) -> None:
         """Feed an entry, and keep it where it was accepted."""
