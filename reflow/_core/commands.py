@@ -111,7 +111,7 @@ class Step(Command[T_co], frozen=True, weakref=True, eq=False):
     body: StepBody
     retry: Retry | None = None
     timeout_us: int | None = None
-    raises: tuple[type[BaseException], ...] = ()
+    raises: tuple[type[Exception], ...] = ()
 
     def options(
         self,
@@ -119,7 +119,7 @@ class Step(Command[T_co], frozen=True, weakref=True, eq=False):
         name: str | UnsetType = UNSET,
         retry: Retry | UnsetType | None = UNSET,
         timeout: Duration | UnsetType | None = UNSET,
-        raises: type[BaseException] | tuple[type[BaseException], ...] | UnsetType = UNSET,
+        raises: type[Exception] | tuple[type[Exception], ...] | UnsetType = UNSET,
     ) -> Step[T_co]:
         """A changed copy; what is not named stays as it is.
 
@@ -160,8 +160,11 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Step[Any]:
     starts, and is read back as the annotated return type. A crash between the side effect and the commit repeats the
     body: `current_step().idempotency_key` is the same each time.
 
-    Raises `ConfigError` where `fn` is not a function to be called, and says what to write.
+    Raises `ConfigError` where `fn` is not a function to be called, or an argument is a command, and says what to write.
     """
+    for argument in (*args, *kwargs.values()):
+        if isinstance(argument, Command):
+            raise ConfigError(f"a step's argument is the command {argument.name!r}; yield it first and pass its result")
     made: Step[Any] = Step(fn, args, kwargs, (body := _body_of(fn)).name, body)
     noted(made)
     return made
@@ -203,15 +206,15 @@ def _read_body(function: Any) -> StepBody:
         name, function = type(function).__name__, type(function).__call__
     else:
         name = getattr(function, "__name__", "<unnamed>")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{name!r} is an async generator function; write an `async def` that consumes it, and step that")
+    if inspect.isgeneratorfunction(function):
         raise ConfigError(f"{name!r} is a generator function; a branch goes to gather, or `yield from {name}(...)`")
     hints = {} if isinstance(function, type) else annotations_of(function)
     return StepBody(name, inspect.iscoroutinefunction(function), hints.get("return", Any))
 
 
-def _exception_classes(
-    raises: type[BaseException] | tuple[type[BaseException], ...],
-) -> tuple[type[BaseException], ...]:
+def _exception_classes(raises: type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
     classes = raises if isinstance(raises, tuple) else (raises,)
     if not all(isinstance(cls, type) and issubclass(cls, Exception) for cls in classes):
         raise ConfigError(f"raises is {raises!r}; write an exception class, or a tuple of them")
@@ -424,6 +427,8 @@ def _checked(members: tuple[Any, ...], group: str) -> tuple[Branch[Any], ...]:
         if not isinstance(member, (Command, GeneratorType)):
             discard(member)
             raise ConfigError(explain_member(member, index, group))
+        if isinstance(member, GeneratorType) and member.gi_code.co_name == "<genexpr>":
+            raise ConfigError(f"argument {index} of {group} is a generator expression; unpack it: {group}(*(...))")
     return members
 
 
