@@ -24,7 +24,7 @@ class Forgotten:
     __slots__ = ("handled", "held", "made")
 
     def __init__(self) -> None:
-        # The exception that is being handled and has excused what was made before it.
+        # The exception (its id) that is being handled, and has excused what was made before it.
         self.handled = 0
         self.made: list[tuple[ref[Any], str]] = []
         self.held: dict[ref[Any], str] = {}
@@ -61,7 +61,9 @@ def noted(command: Any) -> None:
     """Note a command that was just made, if a workflow body is running."""
     if watcher := _watcher.get():
         error = exception()
-        if error is not None and id(error) != watcher.handled:
+        if error is None:
+            watcher.handled = 0
+        elif id(error) != watcher.handled:
             watcher.excuse()
             watcher.handled = id(error)
         watcher.made.append((ref(command), command.name))

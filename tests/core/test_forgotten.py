@@ -174,6 +174,24 @@ def test_an_exception_caught_in_the_body_excuses_what_it_jumped_over():
     assert 1 == run(body, "0")
 
 
+def test_the_same_exception_may_jump_twice():
+    """An exception that is raised again later excuses what it jumped over that time as well."""
+
+    def body():
+        error = KeyError("k")
+        for _ in range(2):
+            try:
+                yield gather(do("a"), raising(error))
+            except KeyError:
+                yield do("b")
+        return 1
+
+    def raising(error):
+        raise error
+
+    assert 1 == run(body, "0", "1")
+
+
 def test_a_command_forgotten_while_an_exception_is_handled():
     """A command dropped in an `except` block is reported as anywhere else."""
 
