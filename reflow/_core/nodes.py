@@ -31,7 +31,6 @@ class Frame:
         "parent",
         "prefix",
         "waits_for",
-        "was_cancelled",
     )
 
     def __init__(
@@ -51,7 +50,6 @@ class Frame:
         self.context = context
         self.count = 0
         self.waits_for: Open | Group | None = None
-        self.was_cancelled = False
         # Cancelled, but the generator has not been told yet.
         self.cancel_due = False
         self.ended = False

@@ -362,8 +362,9 @@ class Replay:
                     self.cancelled.append(node.position)
                     self._settle(node.parent, node.index, None, WorkflowCancelled())
             case Frame():
-                if not (node.ended or node.was_cancelled):
-                    node.was_cancelled = node.cancel_due = True
+                # Once at most: a frame is cancelled by its group, and a group closes once.
+                if not node.ended:
+                    node.cancel_due = True
                     if node.waits_for is not None:
                         self._later(self._cancel, node.waits_for)
             case Group():
