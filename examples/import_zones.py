@@ -4,9 +4,8 @@
 
 Kill it at any moment, in any way, and start it again: it goes on where it stopped. Each batch takes four steps, four
 batches are under way at a time, and every third announcement fails at first and is tried again. FOLDER/effects.log
-notes the beginning and the end of every step body, outside the database, so that you can see what ran when.
-
-The table comes with the `tzdata` package (public domain).
+notes the beginning and the end of every step body, outside the database, so that you can see what ran when. The table
+comes with the `tzdata` package (public domain).
 """
 
 import json
@@ -115,7 +114,7 @@ def import_zones(rows_per_batch: int = 20) -> Flow[int]:
 
 
 if __name__ == "__main__":
-    FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    FOLDER = Path(*sys.argv[1:2] or ["zones"])
     FOLDER.mkdir(parents=True, exist_ok=True)
     total = reflow.run(import_zones(), storage=FOLDER / "reflow.db", run_id="import-zones")
     print(f"done: {total} places in {FOLDER / 'zones.db'}")

@@ -182,7 +182,8 @@ class NonDeterminismError(ReflowError):
     def __init__(self, position: str, recorded: str, yielded: str, location: str) -> None:
         super().__init__(
             f"the code no longer matches the journal at position {position}: recorded {recorded}, "
-            f"now {yielded} ({location}). Restore the code this run began with, or start a new run"
+            f"now {yielded} ({location}). No step was run. Give changed code a new version=, and keep the old one for "
+            "the runs that began with it"
         )
         self.position = position
         self.recorded = recorded
@@ -277,6 +278,9 @@ class RunFailedError(ReflowError):
         self.run_id = run_id
         self.workflow = workflow
         self.failure = failure
+        # So that an uncaught one shows the line of the workflow, and not only where it was awaited.
+        if failure.traceback:
+            self.add_note(f"\nThe run's own traceback:\n\n{failure.traceback}")
 
     def is_caused_by(self, cls: type[BaseException]) -> bool:
         """Whether the run failed with a `cls`, or with something caused by one; compared by class name."""

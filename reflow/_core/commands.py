@@ -17,7 +17,7 @@ Only kinds that the engine performs leave entries in the journal (`Performed`); 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -38,6 +38,7 @@ from reflow._core.retry import Retry
 from reflow.errors import ConfigError
 
 __all__ = [
+    "Branch",
     "Command",
     "Flow",
     "Gather",
@@ -48,6 +49,7 @@ __all__ = [
     "Race",
     "Sleep",
     "Step",
+    "StepBody",
     "Winner",
     "gather",
     "new_random",
@@ -207,7 +209,9 @@ def _read_body(function: Any) -> StepBody:
     else:
         name = getattr(function, "__name__", "<unnamed>")
     if inspect.isasyncgenfunction(function):
-        raise ConfigError(f"{name!r} is an async generator function; write an `async def` that consumes it, and step that")
+        raise ConfigError(
+            f"{name!r} is an async generator function; consume it in an `async def` and make that the step"
+        )
     if inspect.isgeneratorfunction(function):
         raise ConfigError(f"{name!r} is a generator function; a branch goes to gather, or `yield from {name}(...)`")
     hints = {} if isinstance(function, type) else annotations_of(function)
@@ -332,53 +336,53 @@ class Race(Command[T_co], frozen=True, weakref=True, eq=False):
     members: tuple[Branch[Any], ...]
 
 
-Limit: TypeAlias = int | None
+_Limit: TypeAlias = int | None
 _Raise: TypeAlias = Literal[False]
 _Return: TypeAlias = Literal[True]
 
 
 # fmt: off
 @overload
-def gather(*, limit: Limit = None, return_exceptions: bool = False) -> Gather[tuple[()]]: ...
+def gather(*, limit: _Limit = None, return_exceptions: bool = False) -> Gather[tuple[()]]: ...
 @overload
-def gather(a: Branch[T1], /, *, limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1]]: ...
+def gather(a: Branch[T1], /, *, limit: _Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T1]]: ...
 @overload
 def gather(
-    a: Branch[T1], b: Branch[T2], /, *, limit: Limit = None, return_exceptions: _Raise = False
+    a: Branch[T1], b: Branch[T2], /, *, limit: _Limit = None, return_exceptions: _Raise = False
 ) -> Gather[tuple[T1, T2]]: ...
 @overload
 def gather(
-    a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: Limit = None, return_exceptions: _Raise = False
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: _Limit = None, return_exceptions: _Raise = False
 ) -> Gather[tuple[T1, T2, T3]]: ...
 @overload
 def gather(
     a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], /, *,
-    limit: Limit = None, return_exceptions: _Raise = False,
+    limit: _Limit = None, return_exceptions: _Raise = False,
 ) -> Gather[tuple[T1, T2, T3, T4]]: ...
 @overload
 def gather(
     a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], e: Branch[T5], /, *,
-    limit: Limit = None, return_exceptions: _Raise = False,
+    limit: _Limit = None, return_exceptions: _Raise = False,
 ) -> Gather[tuple[T1, T2, T3, T4, T5]]: ...
 @overload
 def gather(
     a: Branch[T1], b: Branch[T2], c: Branch[T3], d: Branch[T4], e: Branch[T5], f: Branch[T6], /, *,
-    limit: Limit = None, return_exceptions: _Raise = False,
+    limit: _Limit = None, return_exceptions: _Raise = False,
 ) -> Gather[tuple[T1, T2, T3, T4, T5, T6]]: ...
 @overload
-def gather(*members: Branch[T], limit: Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T, ...]]: ...
+def gather(*members: Branch[T], limit: _Limit = None, return_exceptions: _Raise = False) -> Gather[tuple[T, ...]]: ...
 @overload
-def gather(a: Branch[T1], /, *, limit: Limit = None, return_exceptions: _Return) -> Gather[tuple[T1 | Exception]]: ...
+def gather(a: Branch[T1], /, *, limit: _Limit = None, return_exceptions: _Return) -> Gather[tuple[T1 | Exception]]: ...
 @overload
 def gather(
-    a: Branch[T1], b: Branch[T2], /, *, limit: Limit = None, return_exceptions: _Return
+    a: Branch[T1], b: Branch[T2], /, *, limit: _Limit = None, return_exceptions: _Return
 ) -> Gather[tuple[T1 | Exception, T2 | Exception]]: ...
 @overload
 def gather(
-    a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: Limit = None, return_exceptions: _Return
+    a: Branch[T1], b: Branch[T2], c: Branch[T3], /, *, limit: _Limit = None, return_exceptions: _Return
 ) -> Gather[tuple[T1 | Exception, T2 | Exception, T3 | Exception]]: ...
 @overload
-def gather(*members: Branch[T], limit: Limit = None, return_exceptions: bool) -> Gather[tuple[T | Exception, ...]]: ...
+def gather(*members: Branch[T], limit: _Limit = None, return_exceptions: bool) -> Gather[tuple[T | Exception, ...]]: ...
 # fmt: on
 def gather(*members: Branch[Any], limit: int | None = None, return_exceptions: bool = False) -> Gather[Any]:
     """A command that performs all members side by side and gives their values as a tuple, in argument order.
@@ -430,16 +434,6 @@ def _checked(members: tuple[Any, ...], group: str) -> tuple[Branch[Any], ...]:
         if isinstance(member, GeneratorType) and member.gi_code.co_name == "<genexpr>":
             raise ConfigError(f"argument {index} of {group} is a generator expression; unpack it: {group}(*(...))")
     return members
-
-
-def contained(command: Command[Any]) -> Iterator[Command[Any]]:
-    """`command` and every command inside it."""
-    stack: list[Any] = [command]
-    while stack:
-        item = stack.pop()
-        yield item
-        if isinstance(item, (Gather, Race)):
-            stack.extend(member for member in item.members if isinstance(member, Command))
 
 
 Performed: TypeAlias = Step[Any] | Sleep | Now

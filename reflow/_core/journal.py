@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["Entry", "Journal", "Timer"]
+__all__ = ["Entry", "Journal", "Timer", "describe"]
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """The outcome of one command.
 
     `payload` is the encoded value or, where `failed`, the encoded `Failure`. Instants are microseconds since 1970 UTC.
@@ -32,7 +32,7 @@ class Entry(Struct, frozen=True):
         return describe(self.kind, self.name)
 
 
-class Timer(Struct, frozen=True):
+class Timer(Struct, frozen=True, gc=False):
     """What an open command must remember over a restart.
 
     For a sleep, when it wakes. For a step between two attempts, when the next one is due, how many are used, and the

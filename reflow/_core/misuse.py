@@ -32,9 +32,9 @@ def explain_yield(value: object) -> str:
         case _ if callable(value):
             return f"the function {_name(value)!r} was yielded; write `yield step({_name(value)}, ...)`"
         case None:
-            return "a bare `yield` gives nothing to perform; yield a command, such as `yield step(...)`"
+            return "None was yielded, by a bare `yield` or a call; write `yield step(fn, ...)`, not `yield fn(...)`"
         case _:
-            return f"a value of type {kind} was yielded; yield a command, such as `yield step(...)`"
+            return f"a value of type {kind} was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"
 
 
 def explain_return(value: object) -> str | None:

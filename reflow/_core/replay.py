@@ -36,7 +36,6 @@ from types import GeneratorType
 from typing import Any, NamedTuple, assert_never, cast
 
 from reflow._core.commands import Command, Gather, NewRandom, NewUuid, Now, Performed, Race, Sleep, Step, Winner
-from reflow._core.commands import contained as contained_commands
 from reflow._core.derived import random_at, uuid_at
 from reflow._core.failure import raised_by_step
 from reflow._core.forgotten import Forgotten
@@ -214,7 +213,6 @@ class Replay:
             if error is None:
                 yielded = frame.context.run(generator.send, value)
             else:
-                self._forgotten.excuse()
                 yielded = frame.context.run(generator.throw, error)
         except StopIteration as stop:
             self._returned(frame, stop.value)
@@ -232,24 +230,18 @@ class Replay:
             problem = explain_yield(command)
             discard(command)
             raise MisuseError(problem, location_of(frame))
-        forgotten = self._forgotten
-        made = forgotten.made
-        if len(made) == 1 and not forgotten.held and made[0][0]() is command:
-            made.clear()
-        elif name := forgotten.yielded(contained_commands(command)):
+        if name := self._forgotten.dropped:
             problem = f"{name!r} was made and never yielded before this line; write `yield` in front of it"
             raise MisuseError(problem, location_of(frame))
+        self._forgotten.made.clear()
         position = f"{frame.prefix}{frame.count}"
         frame.count += 1
         self._open(command, position, frame, 0)
 
     def _returned(self, frame: Frame, value: Any) -> None:
         problem = explain_return(value) or _explain_command(value)
-        # What is still held may be yielded by another frame, after the body by a loser that cleans up.
-        is_last = frame is self._body and not self._lingering
-        forgotten = self._forgotten.returned() if is_last else self._forgotten.yielded(())
-        if problem is None and forgotten is not None:
-            problem = f"{forgotten!r} was made and never yielded; write `yield` in front of it"
+        if problem is None and (name := self._forgotten.dropped):
+            problem = f"{name!r} was made and never yielded; write `yield` in front of it"
         if problem is not None:
             discard(value)
             raise MisuseError(problem, location_of(frame))
@@ -346,8 +338,6 @@ class Replay:
         """Start no more members, cancel those under way, and settle with `error` in the end."""
         group.closing = True
         group.error = error
-        # What the members were to yield, they may not get to.
-        self._forgotten.excuse()
         group.remaining -= len(group.unstarted)
         group.unstarted.clear()
         self._held_back.pop(group.position, None)

@@ -8,7 +8,7 @@ from uuid import uuid4
 from anyio import Event
 from anyio.lowlevel import checkpoint
 
-from reflow._core.definition import Call
+from reflow._core.definition import Call, Workflow
 from reflow._core.replay import RULES
 from reflow._core.status import RunStatus
 from reflow._engine.clock import Clock
@@ -73,7 +73,7 @@ class Client:
         )
         row, created = await self._storage.create_run(new)
         if not created:
-            self._check_same(row, new)
+            self._check_same(row, new, workflow)
         self._enqueued()
         return Run(self, row.run_id, row.workflow, workflow.output_type)
 
@@ -106,11 +106,15 @@ class Client:
             waiter.ending = ending
             waiter.ended.set()
 
-    def _check_same(self, row: RunRow, new: NewRun) -> None:
+    def _check_same(self, row: RunRow, new: NewRun, workflow: Workflow[..., Any]) -> None:
         if row.workflow != new.workflow:
             raise RunConflictError(row.run_id, f"the workflow {row.workflow!r}")
-        # Compared as values: the order of keys, or an encrypting codec, may make equal inputs unequal bytes.
-        if row.input != new.input and self._codec.decode(row.input, Any) != self._codec.decode(new.input, Any):
+        if not row.status.is_terminal and self._registry.find(row.workflow, row.version) is None:
+            raise RunConflictError(row.run_id, f"version {row.version} of its workflow, unknown to this engine")
+        # Compared as values: the order of keys, a parameter added since then, or an encrypting codec may make equal
+        # inputs unequal bytes.
+        known, given = (self._codec.decode(data, workflow.input_type) for data in (row.input, new.input))
+        if known != given:
             raise RunConflictError(row.run_id, "another input")
 
     async def _wait_for_end(self, run_id: str) -> Ending:

@@ -15,7 +15,7 @@ from reflow.codec import Codec
 from reflow.errors import Failure
 from reflow.storage.records import RunRow
 
-__all__ = ["EntryInfo", "RunInfo", "describe_run"]
+__all__ = ["EntryInfo", "EntryStatus", "RunInfo", "describe_run"]
 
 EntryStatus: TypeAlias = Literal["completed", "failed", "sleeping", "retrying"]
 

@@ -16,13 +16,14 @@ from typing import get_args
 import anyio
 
 from reflow.storage._sqlite.connection import Durability
-from tests.bench import backlog, chain, many, recovery, sleepers, wide
+from tests.bench import backlog, chain, dispatch, many, recovery, sleepers, wide
 from tests.bench.setting import Setting
 
 WORKLOADS: dict[str, Callable[[Setting], Awaitable[None]]] = {
     "chain": chain.measure,
     "many": many.measure,
     "recovery": recovery.measure,
+    "dispatch": dispatch.measure,
     "wide": wide.measure,
     "sleepers": sleepers.measure,
     "backlog": backlog.measure,

@@ -13,7 +13,6 @@ from reflow._core.commands import (
     Flow,
     Now,
     Sleep,
-    contained,
     gather,
     new_random,
     new_uuid,
@@ -189,7 +188,7 @@ def test_knowing_a_function_keeps_nothing_alive():
     [
         (flow, "'flow' is a workflow, not a step; a step is a plain or async function"),
         (branch, "'branch' is a generator function; a branch goes to gather, or `yield from branch(...)`"),
-        (async_generator, "'async_generator' is a generator function; a branch goes to gather, or"),
+        (async_generator, "'async_generator' is an async generator function; consume it in an `async def`"),
         (5, "step got 5; give it the function and its arguments: step(fn, ...)"),
         (None, "step got None; give it the function and its arguments: step(fn, ...)"),
         (step(plain, 1), "step got Step("),
@@ -358,10 +357,15 @@ def test_yield_from_yields_the_command_itself():
     assert (command, "result") == (yielded, stop.value.value)
 
 
-def test_contained_finds_every_command_inside():
-    """A group contains its members, and what is inside them."""
-    inner = [now(), sleep(1), new_uuid()]
-    group = gather(inner[0], branch(), race(inner[1], gather(inner[2])))
+def test_a_command_is_no_argument_of_a_step():
+    """A command given to a step is refused, with what to do instead."""
+    for make in (lambda: step(plain, now()), lambda: step(plain, a=sleep(1))):
+        with pytest.raises(ConfigError, match=r"a step's argument is the command '(now|sleep)'; yield it first"):
+            make()
 
-    assert {*map(id, inner), id(group)} <= {id(command) for command in contained(group)}
-    assert 6 == len(list(contained(group)))
+
+def test_a_generator_expression_is_no_branch():
+    """A generator expression is not taken for one branch, but refused with what to write."""
+    for make in (gather, race):
+        with pytest.raises(ConfigError, match=rf"generator expression; unpack it: {make.__name__}\(\*\(\.\.\.\)\)"):
+            make(step(plain, number) for number in range(3))

@@ -140,7 +140,7 @@ def test_to_dict_is_plain_data(error):
     assert {"type": type(error).__name__, "code": error.code, "message": str(error), "causes": []} == {
         name: described[name] for name in ("type", "code", "message", "causes")
     }
-    assert set(vars(error)) <= set(described)
+    assert {name for name in vars(error) if not name.startswith("_")} <= set(described)
 
 
 def test_to_dict_shows_the_failure():
@@ -208,7 +208,8 @@ def test_messages_say_what_to_do():
         "or give the newer one a higher version=",
         "a generator was yielded (app.py:12)",
         "the code no longer matches the journal at position 4.2: recorded step 'charge', now step 'refund' "
-        "(app.py:12). Restore the code this run began with, or start a new run",
+        "(app.py:12). No step was run. Give changed code a new version=, and keep the old one for the runs that began "
+        "with it",
         "input of workflow 'signup': Expected `int`, got `str` (at $.user.age)",
         "step 'charge' failed after 2 attempts: CardDeclined: no funds",
         "step 'charge' failed after 1 attempt: CardDeclined: no funds",
@@ -273,3 +274,13 @@ def test_cancellation_is_not_an_exception():
 def test_cancellation_survives_pickling():
     """A cancellation can be sent between processes."""
     assert WorkflowCancelled is type(pickle.loads(pickle.dumps(WorkflowCancelled())))
+
+
+def test_a_failed_run_shows_its_own_traceback():
+    """An uncaught RunFailedError shows where the workflow failed, also after pickling."""
+    error = errors.RunFailedError("run-1", "signup", FAILURE)
+
+    assert ["\nThe run's own traceback:\n\nTraceback ..."] * 2 == [
+        *error.__notes__,
+        *pickle.loads(pickle.dumps(error)).__notes__,
+    ]

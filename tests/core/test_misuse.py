@@ -69,12 +69,15 @@ YIELDED = [
     (lambda: child, "the workflow 'child' itself was yielded; it has to be called and enqueued"),
     (lambda: stream(), "an async generator was yielded; consume it inside a step: `yield step(stream, ...)`"),
     (lambda: Service(), "an awaitable was yielded; write `yield step(Service, ...)`"),
-    (lambda: None, "a bare `yield` gives nothing to perform; yield a command, such as `yield step(...)`"),
-    (lambda: 5, "a value of type int was yielded; yield a command, such as `yield step(...)`"),
-    (lambda: "charge", "a value of type str was yielded; yield a command, such as `yield step(...)`"),
-    (lambda: {"a": 1}, "a value of type dict was yielded; yield a command, such as `yield step(...)`"),
-    (lambda: range(3), "a value of type range was yielded; yield a command, such as `yield step(...)`"),
-    (lambda: ValueError("x"), "a value of type ValueError was yielded; yield a command, such as `yield step(...)`"),
+    (lambda: None, "None was yielded, by a bare `yield` or a call; write `yield step(fn, ...)`, not `yield fn(...)`"),
+    (lambda: 5, "a value of type int was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"),
+    (lambda: "charge", "a value of type str was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"),
+    (lambda: {"a": 1}, "a value of type dict was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"),
+    (lambda: range(3), "a value of type range was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"),
+    (
+        lambda: ValueError("x"),
+        "a value of type ValueError was yielded; write `yield step(fn, ...)`, not `yield fn(...)`",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from tests.repo.sources import at, python_files, shown, tree_of
 
 SLEEPERS = {"time", "anyio", "asyncio", "trio"}
 # Real processes that are really killed: there is no signal to wait for.
-MAY_SLEEP = "tests/crash/"
+MAY_SLEEP = ("tests/crash/", "tests/bench/")
 NEVER_SKIPPED = ("tests/storage/cases/", "tests/storage/test_contract.py", "tests/storage/test_agreement.py")
 
 
@@ -28,7 +28,7 @@ def test_every_test_says_what_it_checks():
 
 
 def test_no_test_sleeps():
-    """No test waits for time to pass, outside those that kill real processes; `sleep(0)` only lets others run."""
+    """No test waits for time to pass, outside those that kill real processes, and benchmarks; `sleep(0)` only lets others run."""
     paths = [path for path in python_files("tests") if not shown(path).startswith(MAY_SLEEP)]
 
     assert [] == [at(path, node) for path in paths for node in ast.walk(tree_of(path)) if is_sleep(node)]
