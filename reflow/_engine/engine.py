@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
 
-from reflow._core.definition import Workflow
+from reflow._core.definition import Call, Workflow
 from reflow._core.duration import Duration, to_micros
 from reflow._engine.client import Client
 from reflow._engine.clock import Clock, SystemClock
@@ -20,6 +23,8 @@ from reflow.errors import ConfigError
 from reflow.storage.contract import StorageAdapter
 
 __all__ = ["Engine"]
+
+R = TypeVar("R")
 
 
 class Engine(Client):
@@ -48,6 +53,8 @@ class Engine(Client):
         codec: Codec | None = None,
         clock: Clock | None = None,
     ) -> None:
+        if isinstance(storage, (str, os.PathLike)):
+            raise ConfigError(f"storage is {storage!r}; write SQLiteStorage({os.fspath(storage)!r})")
         registry = Registry(workflows)
         super().__init__(storage, registry, codec or MsgpackCodec(), clock or SystemClock())
         self._concurrency = _positive(concurrency, "concurrency")
@@ -56,7 +63,9 @@ class Engine(Client):
         self._grace_us = to_micros(grace, what="grace")
         if self._lease_us < 100_000:
             raise ConfigError(f"lease is {lease!r}; it has to last through a heartbeat: write 0.1 seconds or more")
-        self._worker = Worker(
+        # A worker stops for good: an engine that is entered again, perhaps in another event loop, has a new one.
+        self._new_worker = partial(
+            Worker,
             storage,
             self._codec,
             self._clock,
@@ -66,42 +75,50 @@ class Engine(Client):
             threads=self._threads,
             on_end=self._run_left,
         )
+        self._worker = self._new_worker()
         self._tasks: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
             raise ConfigError("this engine is running already; make another Engine for a second worker")
-        await self._storage.initialize()
+        tasks = self._tasks = create_task_group()
         try:
-            self._tasks = create_task_group()
-            await self._tasks.__aenter__()
+            await self._storage.initialize()
         except BaseException:
             self._tasks = None
-            with CancelScope(shield=True):
-                await self._storage.close()
             raise
+        await tasks.__aenter__()
         self._worker.poke()
-        self._tasks.start_soon(self._worker.serve)
+        tasks.start_soon(self._worker.serve)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        tasks, self._tasks = self._tasks, None
-        assert tasks is not None, "left without being entered"
-        try:
+    ) -> None:
+        assert self._tasks is not None, "left without being entered"
+        async with AsyncExitStack() as leaving:
+            leaving.push_async_callback(self._close)
+            leaving.push_async_exit(self._tasks)
+            leaving.callback(self._tasks.cancel_scope.cancel)
             if error is None:
                 with move_on_after(self._grace_us / 1_000_000):
                     await self._worker.stop()
-            tasks.cancel_scope.cancel()
-            if isinstance(error, get_cancelled_exc_class()):
-                return await tasks.__aexit__(kind, error, traceback)
-            # An error of the body goes its own way, not wrapped in a group.
-            await tasks.__aexit__(None, None, None)
-            return None
-        finally:
-            with CancelScope(shield=True):
-                await self._storage.close()
+            elif isinstance(error, get_cancelled_exc_class()):
+                raise error
+            # Any other error of the body goes its own way, not wrapped in a group.
+
+    async def _close(self) -> None:
+        self._worker, self._tasks = self._new_worker(), None
+        with CancelScope(shield=True):
+            await self._storage.close()
+
+    async def execute(self, call: Call[R], *, run_id: str | None = None) -> R:
+        """Enqueue `call` and wait for its result; errors as of `enqueue` and `Run.result`."""
+        if self._tasks is None:
+            raise ConfigError(
+                "execute() would wait for ever: enter the engine first, `async with Engine(...) as engine`"
+            )
+        return await super().execute(call, run_id=run_id)
 
     async def tick(self) -> int:
         """Claim one batch of due runs and wait until each has parked or ended; returns how many there were."""

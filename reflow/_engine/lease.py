@@ -1,19 +1,21 @@
 """Keeping leases: one heartbeat for all runs that this engine holds.
 
 Model. A lease has a time in storage, and our trust in it has one here, which ends earlier. Heartbeats move both on,
-three times in the length of a lease. A heartbeat that names a run as lost drops that run. When no heartbeat has got
+three times in the length of a lease. Trust counts from when a heartbeat was sent, as the lease does: what the storage
+takes to answer is no time gained. A heartbeat that names a run as lost drops that run. When no heartbeat has got
 through for most of a lease, all runs are dropped: each write is fenced anyway, but a body that goes on while another
 engine runs the same one is what leases are there to avoid.
 
-A jump of the clock (a laptop that slept) makes a heartbeat due and trust end at the same moment; the heartbeat gets a
-little time first, because where nobody has taken the run the lease is simply renewed.
+A jump of the clock (a laptop that slept, a body that blocked the event loop) makes a heartbeat due and trust end at the
+same moment; the heartbeat gets a little time first, because where nobody has taken the run the lease is simply renewed.
+For the same reason the worker sends an overdue heartbeat before it claims: it would take its own runs over.
 """
 
 from __future__ import annotations
 
 import logging
 
-from anyio import Event, create_task_group
+from anyio import Event, Lock, create_task_group
 
 from reflow._engine.clock import Clock
 from reflow._engine.runner import Runner
@@ -34,39 +36,49 @@ class LeaseKeeper:
         self.held: dict[Lease, Runner] = {}
         self._storage = storage
         self._clock = clock
+        self._renewing = Lock(fast_acquire=True)
         self._renewed = Event()
+        self._renewed_at = 0
 
     async def keep(self) -> None:
         """Send heartbeats until cancelled."""
+        await self.renew()
         async with create_task_group() as tasks:
             tasks.start_soon(self._watch)
             while True:
-                await self._clock.wait(Event(), self._clock.now() + self.length_us // 3)
-                while not await self._beat():
+                await self._clock.wait(Event(), self._renewed_at + self.length_us // 3)
+                while not await self.renew():
                     await self._clock.wait(Event(), self._clock.now() + self.length_us // 20)
 
-    async def _beat(self) -> bool:
-        leases, lost = list(self.held), list[Lease]()
-        if leases:
+    async def renew(self) -> bool:
+        """Send a heartbeat if one is due; False where the storage failed."""
+        async with self._renewing:
+            sent_at = self._clock.now()
+            if sent_at < self._renewed_at + self.length_us // 3:
+                return True
             try:
-                lost = await self._storage.heartbeat(leases, lease_until=self._clock.now() + self.length_us)
+                await self._beat(lease_until=sent_at + self.length_us)
             except StorageError as error:
-                _log.warning("heartbeat of %d runs: %s; trying again", len(leases), error)
+                _log.warning("heartbeat of %d runs: %s; trying again", len(self.held), error)
                 return False
-        for lease in lost:
+            self._renewed_at = sent_at
+            renewed, self._renewed = self._renewed, Event()
+            renewed.set()
+            return True
+
+    async def _beat(self, lease_until: int) -> None:
+        leases = [lease for lease, runner in self.held.items() if not runner.is_dropped]
+        for lease in await self._storage.heartbeat(leases, lease_until=lease_until) if leases else []:
             runner = self.held.get(lease)
             # A run that is just leaving may have ended its lease itself, in the same batch; its own write will tell.
             if runner and not runner.is_leaving:
                 _log.warning("run %s: another engine has taken it over; dropped here", lease.run_id)
                 runner.drop()
-        renewed, self._renewed = self._renewed, Event()
-        renewed.set()
-        return True
 
     async def _watch(self) -> None:
         while True:
             renewed = self._renewed
-            await self._clock.wait(renewed, self._clock.now() + self.length_us * 18 // 20)
+            await self._clock.wait(renewed, self._renewed_at + self.length_us * 18 // 20)
             if not renewed.is_set():
                 await self._clock.wait(renewed, self._clock.now() + self.length_us // 20)
             if not renewed.is_set() and self.held:

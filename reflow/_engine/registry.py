@@ -16,6 +16,8 @@ class Registry:
 
     def __init__(self, workflows: Iterable[Workflow[..., Any]]) -> None:
         self._known: dict[tuple[str, int], Workflow[..., Any]] = {}
+        if not isinstance(workflows, Iterable):
+            raise ConfigError(f"workflows is {workflows!r}; write a list of them: Engine(storage, [signup])")
         for workflow in workflows:
             if not isinstance(workflow, Workflow):
                 name = getattr(workflow, "__name__", repr(workflow))

@@ -41,6 +41,10 @@ def run(
     """
     if not isinstance(call, Call):
         raise ConfigError(f"run got {call!r}; call a workflow to make a call: reflow.run(import_file(path))")
+    if backend not in ("asyncio", "trio"):
+        raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
+    if _is_in_event_loop():
+        raise ConfigError("reflow.run was called inside an event loop; write `await engine.execute(...)` there")
     adapter: Any = SQLiteStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
 
     async def main() -> R:
@@ -48,3 +52,11 @@ def run(
             return await engine.execute(call, run_id=run_id)
 
     return anyio.run(main, backend=backend)
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        anyio.get_cancelled_exc_class()
+    except RuntimeError:
+        return False
+    return True

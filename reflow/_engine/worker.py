@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from uuid import uuid4
 
-from anyio import CapacityLimiter, Event, create_task_group
+from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
 from anyio.abc import TaskGroup
 
 from reflow._engine.clock import Clock
@@ -22,7 +22,7 @@ from reflow._engine.runner import Runner, Services
 from reflow.codec import Codec
 from reflow.errors import StorageError
 from reflow.storage.contract import StorageAdapter
-from reflow.storage.records import Ending, Lease
+from reflow.storage.records import Claimed, Ending, Lease, RunRow
 
 __all__ = ["Worker"]
 
@@ -54,12 +54,17 @@ class Worker:
         self._leases = LeaseKeeper(storage, clock, lease_us)
         self._services = Services(storage, codec, clock, CapacityLimiter(threads), lambda: self._is_stopping)
         self._is_serving = False
+        # Where runs live while the worker claims.
+        self._runs: TaskGroup | None = None
         self._is_stopping = False
         self._stopped = Event()
         # Set for the loop to look up; `_asked` and `_look_at` say whether there is a reason to claim.
         self._news = Event()
         self._asked = False
         self._look_at = 0
+        # One claim at a time, so that all together never hold more than there are slots.
+        self._claiming = Lock(fast_acquire=True)
+        # Replaced whenever a run leaves.
         self._one_left = Event()
 
     def poke(self) -> None:
@@ -73,17 +78,25 @@ class Worker:
         try:
             async with create_task_group() as keeping:
                 keeping.start_soon(self._leases.keep)
-                async with create_task_group() as runs:
-                    while not self._is_stopping:
-                        self._news = Event()
-                        if self._has_slot and (self._asked or self._clock.now() >= self._look_at):
-                            await self._claim(runs)
-                        elif not self._is_stopping:
-                            await self._clock.wait(self._news, self._look_at if self._has_slot else None)
+                async with create_task_group() as self._runs:
+                    await self._keep_claiming(self._runs)
+                    # It may end any moment now: a tick that comes too late has a group of its own.
+                    self._runs = None
                 keeping.cancel_scope.cancel()
         finally:
             self._is_serving = False
             self._stopped.set()
+
+    async def _keep_claiming(self, runs: TaskGroup) -> None:
+        while not self._is_stopping:
+            self._news = Event()
+            if self._has_slot and (self._asked or self._clock.now() >= self._look_at):
+                try:
+                    self._start(await self._claim(), runs)
+                except StorageError as error:
+                    _log.warning("claim: %s; trying again", error)
+            elif not self._is_stopping:
+                await self._clock.wait(self._news, self._look_at if self._has_slot else None)
 
     async def stop(self) -> None:
         """Claim no more, start no more steps, and wait until those in flight have ended and their runs are back."""
@@ -91,57 +104,71 @@ class Worker:
         self._news.set()
         if self._is_serving:
             await self._stopped.wait()
+        while self._leases.held:
+            await self._one_left.wait()
 
     async def tick(self) -> int:
         """Claim one batch and wait until each of its runs has parked or ended; returns how many there were."""
-        count = 0
-        async with create_task_group() as keeping:
-            if not self._is_serving:
+        claimed = await self._claim()
+        if self._runs is not None:
+            self._start(claimed, self._runs)
+            for runner in claimed:
+                await runner.left.wait()
+        else:
+            async with create_task_group() as keeping:
                 keeping.start_soon(self._leases.keep)
-            async with create_task_group() as runs:
-                if self._has_slot:
-                    count = await self._claim(runs)
-            keeping.cancel_scope.cancel()
-        return count
+                async with create_task_group() as runs:
+                    self._start(claimed, runs)
+                keeping.cancel_scope.cancel()
+        return len(claimed)
 
     async def drain(self) -> None:
         """Return when nothing is due and no run is held here."""
-        while True:
-            self._one_left = Event()
+        while not self._is_stopping:
+            one_left = self._one_left
             if await self.tick() == 0:
                 if not self._leases.held:
                     return
-                await self._one_left.wait()
+                await one_left.wait()
 
     @property
     def _has_slot(self) -> bool:
         return len(self._leases.held) < self._concurrency
 
-    async def _claim(self, runs: TaskGroup) -> int:
-        self._asked = False
-        now = self._clock.now()
-        self._look_at = now + _POLL_US
-        lease_id = uuid4().hex
-        try:
-            claimed = await self._storage.claim_runs(
-                self._registry.keys,
-                limit=self._concurrency - len(self._leases.held),
-                lease_id=lease_id,
-                now=now,
-                lease_until=now + self._leases.length_us,
-            )
-        except StorageError as error:
-            _log.warning("claim: %s; trying again", error)
-            return 0
-        if claimed.next_due_at is not None:
-            self._look_at = min(self._look_at, claimed.next_due_at)
-        for row in claimed.runs:
-            workflow = self._registry.find(row.workflow, row.version)
-            assert workflow is not None, "claimed only what is registered"
-            runner = Runner(row, Lease(row.run_id, lease_id), workflow, self._services)
-            self._leases.held[runner.lease] = runner
+    async def _claim(self) -> list[Runner]:
+        """Take due runs into the free slots. They are held from now on: start them without waiting for anything."""
+        async with self._claiming:
+            limit = self._concurrency - len(self._leases.held)
+            now = self._clock.now()
+            self._asked = False
+            self._look_at = now + _POLL_US
+            if limit < 1 or self._is_stopping or not await self._leases.renew():
+                return []
+            lease_id = uuid4().hex
+            claimed = Claimed([], None)
+            # Shielded: of runs that were claimed while we are told to stop we must hear, to give them back.
+            with CancelScope(shield=True):
+                claimed = await self._storage.claim_runs(
+                    self._registry.keys,
+                    limit=limit,
+                    lease_id=lease_id,
+                    now=now,
+                    lease_until=now + self._leases.length_us,
+                )
+            if claimed.next_due_at is not None:
+                self._look_at = min(self._look_at, claimed.next_due_at)
+            return [self._hold(row, lease_id) for row in claimed.runs]
+
+    def _start(self, claimed: list[Runner], runs: TaskGroup) -> None:
+        for runner in claimed:
             runs.start_soon(self._run, runner)
-        return len(claimed.runs)
+
+    def _hold(self, row: RunRow, lease_id: str) -> Runner:
+        workflow = self._registry.find(row.workflow, row.version)
+        assert workflow is not None, "claimed only what is registered"
+        runner = Runner(row, Lease(row.run_id, lease_id), workflow, self._services)
+        self._leases.held[runner.lease] = runner
+        return runner
 
     async def _run(self, runner: Runner) -> None:
         try:
@@ -155,4 +182,6 @@ class Worker:
                     self._look_at = min(self._look_at, ending.due_at)
                 self._on_end(runner.row.run_id, ending)
             self._news.set()
-            self._one_left.set()
+            one_left, self._one_left = self._one_left, Event()
+            one_left.set()
+            runner.left.set()

@@ -288,7 +288,7 @@ async def test_a_body_that_awaits_something_cancelled(world: World) -> None:
     """A body that awaits a cancelled asyncio task fails its step instead of hanging the run."""
 
     async def body() -> None:
-        task = asyncio.ensure_future(asyncio.sleep(1_000))
+        task = asyncio.ensure_future(asyncio.Event().wait())
         task.cancel()
         await task
 

@@ -53,9 +53,9 @@ class Steps:
     async def until(self, *lines: str) -> None:
         """Wait until the log has all of `lines`."""
         while not set(lines) <= set(self.log):
-            self._news = Event()
             await self._news.wait()
 
     def _note(self, line: str) -> None:
         self.log.append(line)
-        self._news.set()
+        news, self._news = self._news, Event()
+        news.set()

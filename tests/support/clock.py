@@ -41,7 +41,8 @@ class VirtualClock:
             return
         timer = (until, Event())
         self._timers.append(timer)
-        self._set.set()
+        is_set, self._set = self._set, Event()
+        is_set.set()
         try:
             async with create_task_group() as tasks:
 
@@ -68,7 +69,6 @@ class VirtualClock:
     async def has_timer(self, within: Duration) -> None:
         """Wait until somebody waits for an instant not later than `within` from now."""
         while (self.next_timer or sys.maxsize) > self._now + to_micros(within):
-            self._set = Event()
             await self._set.wait()
 
     @property

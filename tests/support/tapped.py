@@ -60,9 +60,9 @@ class TappedStorage:
         self._answers[verb] = Gate()
         return self._answers[verb]
 
-    async def next(self, verb: str) -> None:
-        """Wait until `verb` has been carried out, or has failed, once more."""
-        await self._done.setdefault(verb, Event()).wait()
+    def done(self, verb: str) -> Event:
+        """Set when `verb` has been carried out, or has failed, once more."""
+        return self._done.setdefault(verb, Event())
 
     def named(self, verb: str) -> list[Any]:
         """The first argument of every call of `verb`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reflow import Call, Engine, MsgpackCodec, RunInfo, StorageAdapter, Workflow
+from reflow import Call, Engine, MsgpackCodec, RunInfo, RunStatus, StorageAdapter, Workflow
 from reflow._core.duration import Duration
 from tests.support.clock import VirtualClock
 
@@ -43,3 +43,10 @@ class World:
         info = await self.engine().get_run(run_id)
         assert info is not None
         return info
+
+    async def given_back(self, run_id: str = "r") -> bool:
+        """Whether the run is as an engine leaves it that stops: pending, due, without lease, output or error."""
+        row = await self.storage.get_run(run_id)
+        assert row is not None
+        state = (row.status, row.lease_id, row.output, row.error)
+        return state == (RunStatus.PENDING, None, None, None) and (row.due_at or 0) <= self.clock.now()
