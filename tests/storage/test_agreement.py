@@ -222,10 +222,10 @@ class AgreementOnTrio(Agreement):
 
 # Not shrunk, which would take minutes with a file for each try: the program that is printed has 25 steps at most.
 LIMITS = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=45, stateful_step_count=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 
 TestAgreement = Agreement.TestCase
 TestAgreement.settings = LIMITS
 TestAgreementOnTrio = AgreementOnTrio.TestCase
-TestAgreementOnTrio.settings = settings(LIMITS, max_examples=20)
+TestAgreementOnTrio.settings = settings(LIMITS, max_examples=15)
