@@ -194,7 +194,7 @@ class Runner:
                 await self._side_by_side()
 
     async def _side_by_side(self) -> None:
-        """Perform several open commands at once, until at most one is left."""
+        """Perform open commands as tasks, side by side, until none is under way."""
         async with create_task_group() as tasks:
             while True:
                 self._guarded(self._absorb)
