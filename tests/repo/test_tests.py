@@ -28,7 +28,8 @@ def test_every_test_says_what_it_checks():
 
 
 def test_no_test_sleeps():
-    """No test waits for time to pass, outside those that kill real processes, and benchmarks; `sleep(0)` only lets others run."""
+    """No test waits for time to pass, outside those that kill real processes, and benchmarks; `sleep(0)` only lets
+    others run."""
     paths = [path for path in python_files("tests") if not shown(path).startswith(MAY_SLEEP)]
 
     assert [] == [at(path, node) for path in paths for node in ast.walk(tree_of(path)) if is_sleep(node)]
