@@ -57,8 +57,8 @@ class Client:
         """
         if not isinstance(call, Call):
             raise ConfigError(f"enqueue got {call!r}; call a workflow to make a call: enqueue(signup(user))")
-        if run_id is not None and (not isinstance(run_id, str) or not run_id):
-            raise ConfigError(f"run_id is {run_id!r}; write a text that is not empty")
+        if run_id is not None and not _is_storable_text(run_id):
+            raise ConfigError(f"run_id is {run_id!r}; write a text that is not empty, in Unicode without surrogates")
         workflow = call.workflow
         self._registry.require(workflow)
         now = self._clock.now()
@@ -138,6 +138,13 @@ class Client:
             waiter.count -= 1
             if waiter.count == 0:
                 self._waiters.pop(run_id, None)
+
+
+def _is_storable_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() != b""
+    except UnicodeEncodeError:
+        return False
 
 
 class _Waiter:

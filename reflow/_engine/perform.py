@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, NamedTuple
 
 from anyio import (
@@ -84,8 +83,8 @@ async def _body(step: Step[Any], threads: CapacityLimiter) -> Attempt:
     try:
         if step.body.is_async:
             return Attempt(await step.fn(*step.args, **step.kwargs), None)
-        call = partial(step.fn, *step.args, **step.kwargs)
-        value = await to_thread.run_sync(call, limiter=threads, abandon_on_cancel=True)
+        value = await to_thread.run_sync(_called, step, limiter=threads, abandon_on_cancel=True)
+        return Attempt(value, None)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
@@ -95,10 +94,14 @@ async def _body(step: Step[Any], threads: CapacityLimiter) -> Attempt:
             # Nobody cancelled us: the body awaited something that was cancelled.
             return Attempt(None, _said(RuntimeError("the step's body was cancelled from within"), error))
         return Attempt(None, error)
+
+
+def _called(step: Step[Any]) -> Any:
+    value = step.fn(*step.args, **step.kwargs)
     if inspect.iscoroutine(value):
         value.close()
-        return Attempt(None, ConfigError(f"step {step.name!r} returned a coroutine; make it an `async def`"))
-    return Attempt(value, None)
+        raise ConfigError(f"step {step.name!r} returned a coroutine; make it an `async def`")
+    return value
 
 
 async def _timed_body(

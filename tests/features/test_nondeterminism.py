@@ -1,0 +1,357 @@
+"""Changed code: what no longer matches the journal is said, and harms nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reflow import (
+    Flow,
+    NonDeterminismError,
+    Retry,
+    RunInfo,
+    RunStatus,
+    Workflow,
+    current_step,
+    gather,
+    new_random,
+    new_uuid,
+    now,
+    sleep,
+    step,
+    workflow,
+)
+from tests.support.bodies import Steps
+from tests.support.driven import line_of
+from tests.support.world import World
+
+pytestmark = pytest.mark.anyio
+
+steps = Steps()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_steps() -> None:
+    steps.log.clear()
+
+
+async def give(value: Any) -> Any:
+    """Returns what it is given."""
+    return value
+
+
+async def fail() -> None:
+    """Raises, where it may be tried again."""
+    raise ConnectionError
+
+
+def a(name: str = "a") -> Any:
+    """A step that notes its body."""
+    return step(steps, name).options(name=name)
+
+
+@workflow(name="flow")
+def recorded() -> Flow[str]:
+    """Two steps, and a sleep between them and the third."""
+    yield a("a")
+    yield a("b")
+    yield sleep("1h")
+    yield a("c")
+    return "done"
+
+
+async def changed(world: World, before: Workflow[[], Any], after: Workflow[[], Any]) -> RunInfo:
+    """The run after it was begun by the code before and woken by the code after."""
+    await world.settle(before())
+    steps.log.clear()
+    return await world.continued(after, after="1h")
+
+
+def error_of(info: RunInfo) -> tuple[str, str | None]:
+    """Status and code of the error of a run."""
+    return info.status, info.error and info.error.code
+
+
+@workflow(name="flow")
+def renamed() -> Flow[str]:
+    """The second step has another name."""
+    yield a("a")
+    yield a("B")  # here
+    yield sleep("1h")
+    yield a("c")
+    return "done"
+
+
+@workflow(name="flow")
+def swapped_kind() -> Flow[str]:
+    """A sleep in place of the second step."""
+    yield a("a")
+    yield sleep("1s")  # here
+    yield sleep("1h")
+    return "done"
+
+
+@workflow(name="flow")
+def inserted() -> Flow[str]:
+    """A step more at the beginning."""
+    yield a("new")  # here
+    yield a("a")
+    yield a("b")
+    yield sleep("1h")
+    return "done"
+
+
+@workflow(name="flow")
+def removed() -> Flow[str]:
+    """A step less."""
+    yield a("b")  # here
+    yield sleep("1h")
+    return "done"
+
+
+@workflow(name="flow")
+def shorter() -> Flow[str]:
+    """It ends where entries are left."""
+    yield a("a")
+    return "done"  # here
+
+
+@workflow(name="flow")
+def regrouped() -> Flow[str]:
+    """A gather in place of the steps."""
+    yield gather(a("a"), a("b"))  # here
+    yield sleep("1h")
+    return "done"
+
+
+@workflow(name="flow")
+def in_a_helper() -> Flow[str]:
+    """The change is in a helper."""
+
+    def helper() -> Flow[None]:
+        yield a("a")
+        yield a("B")  # here
+
+    yield from helper()
+    return "done"
+
+
+@pytest.mark.parametrize(
+    ("code", "position", "was", "now_is"),
+    [
+        (renamed, "1", "step 'b'", "step 'B'"),
+        (swapped_kind, "1", "step 'b'", "sleep"),
+        (inserted, "0", "step 'a'", "step 'new'"),
+        (removed, "0", "step 'a'", "step 'b'"),
+        (shorter, "1", "step 'b'", "the workflow 'shorter' has ended"),
+        (regrouped, "0", "step 'a'", "step 'a' at position 0.0"),
+        (in_a_helper, "1", "step 'b'", "step 'B'"),
+    ],
+    ids=["renamed", "swapped", "inserted", "removed", "left over", "regrouped", "in a helper"],
+)
+async def test_changed_code(world: World, code: Any, position: str, was: str, now_is: str) -> None:
+    """[95][96][97][99] Code that no longer matches the journal parks the run as `failed` with `NonDeterminismError`,
+    which names position, recorded, yielded, and file:line; no body runs, and what was recorded is kept."""
+    info = await changed(world, recorded, code)
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert info.error is not None
+    assert f"at position {position}: recorded {was}, now {now_is} ({line_of(code.function)})" in info.error.message
+    assert [] == steps.begun
+    assert [("0", "a"), ("1", "b"), ("2", None)] == [(entry.position, entry.value) for entry in info.entries]
+
+
+async def test_the_body_cannot_swallow_it(world: World) -> None:
+    """The error is raised outside the generator: neither `except Exception` nor a bare `except` sees it."""
+
+    @workflow(name="flow")
+    def greedy() -> Flow[str]:
+        try:
+            yield a("other")
+        except BaseException:
+            yield a("swallowed")
+        return "done"
+
+    info = await changed(world, recorded, greedy)
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert [] == steps.begun
+
+
+async def test_a_changed_sleep(world: World) -> None:
+    """[96] What a run is waiting for when the code changes is checked as well, before anything is performed."""
+
+    @workflow(name="flow")
+    def awake() -> Flow[str]:
+        yield a("a")
+        yield a("b")
+        yield a("c")
+        return "done"
+
+    info = await changed(world, recorded, awake)
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert [] == steps.begun
+
+
+async def test_a_changed_step_in_back_off(world: World) -> None:
+    """[96] A step whose next attempt is due under another name is found out too."""
+
+    @workflow(name="flow")
+    def before() -> Flow[None]:
+        yield step(fail).options(name="old", retry=Retry(initial_delay="1h", jitter=False))
+
+    @workflow(name="flow")
+    def after() -> Flow[None]:
+        yield a("new")
+
+    info = await changed(world, before, after)
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert [] == steps.begun
+
+
+async def test_changed_arguments(world: World) -> None:
+    """[98] Changed arguments at an unchanged position: the recorded outcome stands."""
+
+    @workflow(name="flow")
+    def before() -> Flow[int]:
+        value: int = yield step(give, 1)
+        yield sleep("1h")
+        return value
+
+    @workflow(name="flow")
+    def after() -> Flow[int]:
+        value: int = yield step(give, 2)
+        yield sleep("2h")
+        return value
+
+    info = await changed(world, before, after)
+
+    assert (RunStatus.COMPLETED, 1) == (info.status, info.output)
+
+
+async def test_code_after_what_was_recorded(world: World) -> None:
+    """Code may change freely where the run has not been yet."""
+
+    @workflow(name="flow")
+    def longer() -> Flow[str]:
+        yield a("a")
+        yield a("b")
+        yield sleep("1h")
+        yield a("new")
+        yield gather(a("x"), a("y"))
+        return "done differently"
+
+    info = await changed(world, recorded, longer)
+
+    assert (RunStatus.COMPLETED, "done differently") == (info.status, info.output)
+    assert ["new", "x", "y"] == [steps.begun[0], *sorted(steps.begun[1:])]
+
+
+async def test_code_that_depends_on_the_world(world: World) -> None:
+    """[95] Code that takes another path on replay is found out, and does not run the other path's step."""
+    executions: list[None] = []
+
+    @workflow
+    def flow() -> Flow[None]:
+        executions.append(None)
+        if len(executions) == 1:
+            yield a("first time")
+        else:
+            yield a("second time")
+        yield sleep("1h")
+
+    info = await changed(world, flow, flow)
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert [] == steps.begun
+
+
+@pytest.mark.parametrize("limit", [1, 2, None])
+async def test_a_changed_limit(world: World, limit: int | None) -> None:
+    """A changed `limit=` of a gather breaks no run."""
+
+    @workflow(name="flow")
+    def before() -> Flow[list[int]]:
+        values: tuple[int, ...] = yield gather(*(_nap(number) for number in range(4)), limit=3)
+        return list(values)
+
+    @workflow(name="flow")
+    def after() -> Flow[list[int]]:
+        values: tuple[int, ...] = yield gather(*(_nap(number) for number in range(4)), limit=limit)
+        return list(values)
+
+    await world.settle(before())
+    await world.continued(after, after="1h")
+    info = await world.continued(after, after="1h")
+    while info.status == RunStatus.SLEEPING:
+        info = await world.continued(after, after="1h")
+
+    assert (RunStatus.COMPLETED, [0, 1, 2, 3]) == (info.status, info.output)
+
+
+def _nap(number: int) -> Flow[int]:
+    yield step(give, number)
+    yield sleep("1h")
+    return (yield from step(give, number))
+
+
+async def test_recorded_values(world: World) -> None:
+    """[100] `now()`, `new_uuid()` and `new_random()` give the same values on replay and different ones per call and
+    per run."""
+    seen: list[list[Any]] = []
+
+    @workflow
+    def flow() -> Flow[None]:
+        values: list[Any] = []
+        for _ in range(2):
+            values.append((yield from now()))
+            values.append((yield from new_uuid()))
+            values.append((yield from new_random()).random())
+            yield step(_tick, world)
+        seen.append(values)
+        yield sleep("1h")
+
+    await world.settle(flow(), run_id="first")
+    await world.continued(flow, after="1h", run_id="first")
+    await world.settle(flow(), run_id="second")
+
+    live, replayed, other = seen
+    assert live == replayed
+    assert 6 == len({str(value) for value in live})
+    assert set() == {str(value) for value in live} & {str(value) for value in other}
+
+
+async def _tick(world: World) -> None:
+    assert current_step().step
+    world.clock.advance("1s")
+
+
+async def test_a_workflow_of_another_name_or_version_is_left_alone(world: World) -> None:
+    """[101][113] A run stays with the name and version it began with: an engine with others does not claim it."""
+
+    @workflow(name="flow", version=2)
+    def newer() -> Flow[str]:
+        yield a("newer")
+        return "newer"
+
+    await world.settle(recorded())
+    steps.log.clear()
+    engine = world.engine(newer)
+    world.clock.advance("1h")
+    claimed = await engine.tick()
+    both = world.engine(newer, recorded)
+    await both.drain()
+
+    assert 0 == claimed
+    assert "done" == (await world.info()).output
+    assert ["c"] == steps.begun
+
+
+def test_the_error_itself() -> None:
+    """The error has position, recorded, yielded and location as fields."""
+    error = NonDeterminismError("1", "step 'a'", "sleep", "app.py:7")
+
+    assert ("1", "step 'a'", "sleep", "app.py:7") == (error.position, error.recorded, error.yielded, error.location)
