@@ -77,38 +77,30 @@ class StorageAdapter(Protocol):
         """
         ...
 
-    async def release_runs(self, leases: Sequence[Lease], *, now: int) -> None:
-        """Give runs back before they are done.
-
-        F1. A held run is `pending`, due `now` and without lease; its journal is kept.
-        F2. Nothing changes for a run whose lease is lost.
-        """
-        ...
-
     async def save_progress(self, progress: Progress) -> bool:
         """Write what an engine learned about a run; False, and nothing written, where its lease is lost.
 
-        G1. Entries are appended in order, timers are replaced or removed, by position.
-        G2. With an `ending` the run takes its status, due time, output and error, and the lease ends; without one the
+        F1. Entries are appended in order, timers are replaced or removed, by position.
+        F2. With an `ending` the run takes its status, due time, output and error, and the lease ends; without one the
             run goes on under its lease. `running` is no ending.
-        G3. It is written as a whole or not at all.
-        G4. The same entries written again under the same lease are there once.
-        G5. A foreign, replaced or ended lease: False, and nothing changes.
-        G6. Where fewer entries are there than `recorded` says: `StorageError`, and nothing changes.
+        F3. It is written as a whole or not at all.
+        F4. The same entries written again under the same lease are there once.
+        F5. A foreign, replaced or ended lease: False, and nothing changes.
+        F6. Where fewer entries are there than `recorded` says: `StorageError`, and nothing changes.
         """
         ...
 
     async def get_run(self, run_id: str) -> RunRow | None:
         """The row of a run.
 
-        H1. None for an unknown id.
+        G1. None for an unknown id.
         """
         ...
 
     async def get_journal(self, run_id: str) -> Journal:
         """All entries and timers of a run.
 
-        J1. Entries come in the order in which they were recorded, of this run only; timers by position.
-        J2. An unknown run has an empty journal.
+        H1. Entries come in the order in which they were recorded, of this run only; timers by position.
+        H2. An unknown run has an empty journal.
         """
         ...

@@ -109,16 +109,8 @@ class MemoryStorage:
                 lost.append(lease)
         return lost
 
-    async def release_runs(self, leases: Sequence[Lease], *, now: int) -> None:
-        """Clauses F."""
-        await checkpoint()
-        leases, now = _stored("release_runs", (leases, now), tuple[list[Lease], int])
-        for lease in leases:
-            if row := self._held(lease):
-                self._put(replace(row, status=RunStatus.PENDING, lease_id=None, due_at=now, updated_at=now))
-
     async def save_progress(self, progress: Progress) -> bool:
-        """Clauses G."""
+        """Clauses F."""
         await checkpoint()
         progress = _stored("save_progress", progress, Progress)
         row = self._held(progress.lease)
@@ -150,12 +142,12 @@ class MemoryStorage:
         return True
 
     async def get_run(self, run_id: str) -> RunRow | None:
-        """Clauses H."""
+        """Clauses G."""
         await checkpoint()
         return self._runs.get(_stored("get_run", run_id, str))
 
     async def get_journal(self, run_id: str) -> Journal:
-        """Clauses J."""
+        """Clauses H."""
         await checkpoint()
         journal = self._journals.get(_stored("get_journal", run_id, str)) or _Journal([], {})
         return Journal(list(journal.entries), [journal.timers[position] for position in sorted(journal.timers)])

@@ -92,20 +92,16 @@ class SQLiteStorage:
         """Clauses E."""
         return await self._write("heartbeat", partial(verbs.heartbeat, leases=leases, lease_until=lease_until))
 
-    async def release_runs(self, leases: Sequence[Lease], *, now: int) -> None:
-        """Clauses F."""
-        await self._write("release_runs", partial(verbs.release_runs, leases=leases, now=now))
-
     async def save_progress(self, progress: Progress) -> bool:
-        """Clauses G."""
+        """Clauses F."""
         return await self._write("save_progress", partial(verbs.save_progress, progress=progress))
 
     async def get_run(self, run_id: str) -> RunRow | None:
-        """Clauses H."""
+        """Clauses G."""
         return await self._read("get_run", partial(verbs.get_run, run_id=run_id))
 
     async def get_journal(self, run_id: str) -> Journal:
-        """Clauses J."""
+        """Clauses H."""
         return await self._read("get_journal", partial(verbs.get_journal, run_id=run_id))
 
     async def _write(self, verb: str, do: Callable[[Connection], T]) -> T:

@@ -72,11 +72,6 @@ def heartbeat(leases: list[Lease], lease_until: int) -> Verb:
     return lambda storage: storage.heartbeat(leases, lease_until=lease_until)
 
 
-def release_runs(leases: list[Lease], now: int) -> Verb:
-    """Leases given back, perhaps lost ones, perhaps twice."""
-    return lambda storage: storage.release_runs(leases, now=now)
-
-
 async def answer(storage: StorageAdapter, verb: Verb) -> Any:
     """What a verb returns, or which verb its StorageError names."""
     try:
@@ -163,7 +158,9 @@ class Agreement(RuleBasedStateMachine):
     @rule(lease=leases, write=writes)
     def save_what_is_spoilt(self, lease: Lease, write: dict[str, Any]) -> None:
         """Write what cannot be stored: an error, or False where the lease is lost; it is not said which comes first."""
-        write = write | {"entries": [*write["entries"], spoilt_entry], "recorded": 0}
+        known = len(self.portal.call(self.memory.get_journal, lease.run_id).entries)
+        # The spoilt one is the first that is new: entries that are there already are not looked at again.
+        write = write | {"entries": [spoilt_entry], "recorded": known}
         for storage in (self.memory, self.sqlite):
             said = self.portal.call(answer, storage, save_progress(lease, write))
             assert said in (False, "could not save_progress")
@@ -172,11 +169,6 @@ class Agreement(RuleBasedStateMachine):
     def keep(self, held: list[Lease], lease_until: int) -> None:
         """Send a heartbeat."""
         self.put(heartbeat(held, lease_until))
-
-    @rule(held=st.lists(leases, max_size=3), now=instants)
-    def release(self, held: list[Lease], now: int) -> None:
-        """Give leases back."""
-        self.put(release_runs(held, now))
 
     @rule(held=st.lists(leases, min_size=1, max_size=4), run_id=run_ids, write=writes, now=instants)
     def at_once(self, held: list[Lease], run_id: str, write: dict[str, Any], now: int) -> None:

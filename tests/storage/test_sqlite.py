@@ -335,7 +335,6 @@ async def test_a_closed_adapter_says_so(file: Path):
         "create_run": lambda: storage.create_run(new_run()),
         "claim_runs": lambda: claim(storage),
         "heartbeat": lambda: storage.heartbeat([lease], lease_until=1),
-        "release_runs": lambda: storage.release_runs([lease], now=1),
         "save_progress": lambda: storage.save_progress(progress(lease)),
         "get_run": lambda: storage.get_run("r"),
         "get_journal": lambda: storage.get_journal("r"),
@@ -633,7 +632,6 @@ async def test_no_verb_scans_a_table(storage: SQLiteStorage):
     await storage.save_progress(progress(lease, recorded=1, settled=["1"], ending=Ending(RunStatus.PENDING, 0)))
     await claim(storage, "second", workflows=[("w", 1), ("other", 2)])
     await storage.heartbeat([Lease("r", "second")], lease_until=1)
-    await storage.release_runs([Lease("r", "second")], now=0)
     await state(storage, "r")
     for db in (writer_of(storage), reader_of(storage)):
         db.set_trace_callback(None)

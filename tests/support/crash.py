@@ -19,7 +19,7 @@ class MortalStorage:
     """
 
     _VERBS = frozenset(
-        {"create_run", "claim_runs", "heartbeat", "release_runs", "save_progress", "get_run", "get_journal"}
+        {"create_run", "claim_runs", "heartbeat", "save_progress", "get_run", "get_journal"}
     )
 
     def __init__(self, storage: StorageAdapter, dies_at: int, *, after: bool) -> None:

@@ -10,7 +10,7 @@ from anyio import Event
 
 from reflow import StorageAdapter, StorageError
 
-_VERBS = frozenset({"create_run", "claim_runs", "heartbeat", "release_runs", "save_progress", "get_run", "get_journal"})
+_VERBS = frozenset({"create_run", "claim_runs", "heartbeat", "save_progress", "get_run", "get_journal"})
 
 
 class Gate:

@@ -14,7 +14,7 @@ from reflow._core.status import RunStatus
 from reflow.errors import StorageError
 from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 
-__all__ = ["claim_runs", "create_run", "get_journal", "get_run", "heartbeat", "release_runs", "save_progress"]
+__all__ = ["claim_runs", "create_run", "get_journal", "get_run", "heartbeat", "save_progress"]
 
 _RUN = ", ".join(RunRow.__struct_fields__)
 _ENTRY = ", ".join(Entry.__struct_fields__)
@@ -31,8 +31,6 @@ _SCAN = """select due_at, id from reflow_run where workflow = ? and version = ? 
 _TAKE = f"""update reflow_run set status = '{RunStatus.RUNNING}', lease_id = ?, due_at = ?, updated_at = ?,
     executions = executions + 1 where id = ? returning {_RUN}"""
 _HEARTBEAT = "update reflow_run set due_at = ? where run_id = ? and lease_id = ?"
-_RELEASE = f"""update reflow_run set status = '{RunStatus.PENDING}', lease_id = null, due_at = ?, updated_at = ?
-    where run_id = ? and lease_id = ?"""
 _END = (
     "update reflow_run set status = ?, lease_id = null, due_at = ?, updated_at = ?, output = ?, error = ? where id = ?"
 )
@@ -74,13 +72,8 @@ def heartbeat(db: Connection, leases: Sequence[Lease], lease_until: int) -> list
     ]
 
 
-def release_runs(db: Connection, leases: Sequence[Lease], now: int) -> None:
-    """Clauses F."""
-    db.executemany(_RELEASE, [(now, now, lease.run_id, lease.lease_id) for lease in leases])
-
-
 def save_progress(db: Connection, progress: Progress) -> bool:
-    """Clauses G. The fence is the first statement; the transaction holds the write lock, so it stays true."""
+    """Clauses F. The fence is the first statement; the transaction holds the write lock, so it stays true."""
     held = db.execute(_HELD, (progress.lease.run_id, progress.lease.lease_id)).fetchone()
     if held is None:
         return False
@@ -107,13 +100,13 @@ def save_progress(db: Connection, progress: Progress) -> bool:
 
 
 def get_run(db: Connection, run_id: str) -> RunRow | None:
-    """Clauses H."""
+    """Clauses G."""
     row = db.execute(_GET, (run_id,)).fetchone()
     return _run(row) if row else None
 
 
 def get_journal(db: Connection, run_id: str) -> Journal:
-    """Clauses J."""
+    """Clauses H."""
     entries = [
         Entry(position, kind, name, failed != 0, *rest)
         for position, kind, name, failed, *rest in db.execute(_ENTRIES, (run_id,))

@@ -1,4 +1,4 @@
-"""Clauses D, E and F: claim_runs, heartbeat, release_runs."""
+"""Clauses D and E: claim_runs, heartbeat."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from tests.storage.cases.words import (
     Another,
     bound,
     claim,
-    entry,
     get,
     hold,
     ids,
     new_run,
     opened,
     progress,
-    state,
-    timer,
     together,
 )
 
@@ -240,7 +237,7 @@ async def e2_a_lost_lease_is_told(storage: StorageAdapter, another: Another) -> 
     ended = await hold(storage, "ended")
     await storage.save_progress(progress(ended, ending=Ending(RunStatus.SLEEPING, due_at=NOW + 9)))
     released = await hold(storage, "released", due_at=NOW)
-    await storage.release_runs([released], now=NOW + 3)
+    await storage.save_progress(progress(released, ending=Ending(RunStatus.PENDING, due_at=NOW + 3)))
     lost = [replaced, ended, released, Lease("unknown", "first"), Lease("kept", "foreign")]
     before = [await get(storage, run_id) for run_id in ("replaced", "ended", "released")]
 
@@ -254,34 +251,3 @@ async def e2_a_lost_lease_is_told(storage: StorageAdapter, another: Another) -> 
 async def e2_no_leases_no_losses(storage: StorageAdapter, another: Another) -> None:
     """A heartbeat for no lease at all loses none."""
     assert [] == await storage.heartbeat([], lease_until=NOW)
-
-
-# ---- F: release_runs ------------------------------------------------------------------------------------------------
-
-
-async def f1_a_released_run_is_pending_with_its_journal(storage: StorageAdapter, another: Another) -> None:
-    """A run that is given back is pending, due at once and without lease; its journal is kept."""
-    lease = await hold(storage)
-    await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
-    row, journal = await state(storage, "r")
-
-    await storage.release_runs([lease], now=NOW + 3)
-
-    expected = replace(row, status=RunStatus.PENDING, lease_id=None, due_at=NOW + 3, updated_at=NOW + 3)
-    assert (expected, journal) == await state(storage, "r")
-    assert ["r"] == ids(await claim(storage, "second", now=NOW + 3))
-
-
-async def f2_a_lost_lease_releases_nothing(storage: StorageAdapter, another: Another) -> None:
-    """Giving a run back under a replaced, foreign or ended lease changes nothing; held ones beside it are released."""
-    replaced = await hold(storage, "replaced", until=NOW)
-    await claim(storage, "second")
-    ended = await hold(storage, "ended")
-    await storage.save_progress(progress(ended, ending=Ending(RunStatus.COMPLETED, output=b"")))
-    held = await hold(storage, "held")
-    before = [await get(storage, run_id) for run_id in ("replaced", "ended")]
-
-    await storage.release_runs([replaced, ended, Lease("unknown", "x"), held], now=NOW + 3)
-
-    assert before == [await get(storage, run_id) for run_id in ("replaced", "ended")]
-    assert RunStatus.PENDING is (await get(storage, "held")).status

@@ -1,4 +1,4 @@
-"""Clauses H and J, get_run and get_journal, and X: every verb."""
+"""Clauses G and H, get_run and get_journal, and X: every verb."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from tests.storage.cases.words import (
     together,
 )
 
-# ---- H, J: get_run, get_journal -------------------------------------------------------------------------------------
+# ---- G, H: get_run, get_journal -------------------------------------------------------------------------------------
 
 
-async def h1_an_unknown_run_is_none(storage: StorageAdapter, another: Another) -> None:
+async def g1_an_unknown_run_is_none(storage: StorageAdapter, another: Another) -> None:
     """The row of an unknown run is None, even where its id differs from a known one in case or blanks only."""
     await storage.create_run(new_run("Run"))
 
     assert [None] * 4 == [await storage.get_run(run_id) for run_id in ("", "run", "Run ", "other")]
 
 
-async def j1_entries_of_this_run_only(storage: StorageAdapter, another: Another) -> None:
+async def h1_entries_of_this_run_only(storage: StorageAdapter, another: Another) -> None:
     """Each run has the entries and timers that were written for it, also when they were written in turns."""
     leases = [await hold(storage, run_id) for run_id in ("a", "b")]
     for number in range(3):
@@ -53,7 +53,7 @@ async def j1_entries_of_this_run_only(storage: StorageAdapter, another: Another)
     assert expected == {run_id: await storage.get_journal(run_id) for run_id in ("a", "b")}
 
 
-async def j1_a_journal_that_was_read_stays_as_it_was(storage: StorageAdapter, another: Another) -> None:
+async def h1_a_journal_that_was_read_stays_as_it_was(storage: StorageAdapter, another: Another) -> None:
     """What is written later does not show in a journal that was read before."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
@@ -64,7 +64,7 @@ async def j1_a_journal_that_was_read_stays_as_it_was(storage: StorageAdapter, an
     assert Journal([entry("0")], [timer("1")]) == journal
 
 
-async def j1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: Another) -> None:
+async def h1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: Another) -> None:
     """A thousand entries come back in order, and timers by position as text."""
     lease = await hold(storage)
     entries = [entry(str(number)) for number in range(1000)]
@@ -76,7 +76,7 @@ async def j1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: An
     assert [*"0129Zzé"] == [timer.position for timer in journal.timers]
 
 
-async def j2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, another: Another) -> None:
+async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, another: Another) -> None:
     """The journal of an unknown run, and of one without entries, is empty."""
     await storage.create_run(new_run())
 
@@ -97,14 +97,13 @@ async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, an
         bound(claim, storage, bad),
         bound(claim, storage, workflows=[(bad, 1)]),
         bound(storage.heartbeat, [Lease("r", bad)], lease_until=NOW),
-        bound(storage.release_runs, [Lease(bad, "l")], now=NOW),
         bound(storage.get_run, bad),
         bound(storage.get_journal, bad),
     ]
 
     verbs = [await failing(call) for call in calls]
 
-    tried = "create_run create_run create_run claim_runs claim_runs heartbeat release_runs get_run get_journal"
+    tried = "create_run create_run create_run claim_runs claim_runs heartbeat get_run get_journal"
     assert tried.split() == verbs
     assert ["due"] == ids(await claim(storage))
 

@@ -1,4 +1,4 @@
-"""Clauses G: save_progress."""
+"""Clauses F: save_progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.storage.cases.words import (
 )
 
 
-async def g1_entries_are_appended_in_order(storage: StorageAdapter, another: Another) -> None:
+async def f1_entries_are_appended_in_order(storage: StorageAdapter, another: Another) -> None:
     """Entries of several writes come back in the order in which they were written, whatever their positions."""
     lease = await hold(storage)
     entries = [entry(position) for position in ("3", "0", "10", "9", "4.2.1", "4.10")]
@@ -41,7 +41,7 @@ async def g1_entries_are_appended_in_order(storage: StorageAdapter, another: Ano
     assert Journal(entries, []) == await storage.get_journal("r")
 
 
-async def g1_timers_are_replaced_and_removed_by_position(storage: StorageAdapter, another: Another) -> None:
+async def f1_timers_are_replaced_and_removed_by_position(storage: StorageAdapter, another: Another) -> None:
     """A timer takes the place of the one at its position; the timers at settled positions go."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, timers=[timer("0"), timer("1"), timer("2")]))
@@ -52,7 +52,7 @@ async def g1_timers_are_replaced_and_removed_by_position(storage: StorageAdapter
     assert Journal([], [changed, timer("3")]) == await storage.get_journal("r")
 
 
-async def g1_an_entry_keeps_every_field(storage: StorageAdapter, another: Another) -> None:
+async def f1_an_entry_keeps_every_field(storage: StorageAdapter, another: Another) -> None:
     """An entry and a timer come back with every field as it was written."""
     lease = await hold(storage)
     entries = [
@@ -66,7 +66,7 @@ async def g1_an_entry_keeps_every_field(storage: StorageAdapter, another: Anothe
     assert Journal(entries, timers) == await storage.get_journal("r")
 
 
-async def g2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another) -> None:
+async def f2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another) -> None:
     """With an ending the run takes status, due time, output and error from it, and nobody holds it any more."""
     endings = [
         Ending(RunStatus.COMPLETED, output=ALL_BYTES),
@@ -95,7 +95,7 @@ async def g2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another)
         assert (expected, Journal([entry("0")], [])) == await state(storage, str(number))
 
 
-async def g2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another: Another) -> None:
+async def f2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another: Another) -> None:
     """Without an ending the row stays as it is: running, under its lease."""
     lease = await hold(storage)
     row = await get(storage)
@@ -105,7 +105,7 @@ async def g2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another:
     assert row == await storage.get_run("r")
 
 
-async def g2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Another) -> None:
+async def f2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Another) -> None:
     """An output of no bytes comes back as such, and none as None; a later ending replaces both."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.FAILED, NOW, output=b"", error=None)))
@@ -117,7 +117,7 @@ async def g2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Ano
     assert [(b"", None), (None, b"")] == [(row.output, row.error) for row in (first, second)]
 
 
-async def g2_running_is_no_ending(storage: StorageAdapter, another: Another) -> None:
+async def f2_running_is_no_ending(storage: StorageAdapter, another: Another) -> None:
     """An ending that says `running` is refused: such a run would be held by nobody."""
     lease = await hold(storage)
     before = await state(storage, "r")
@@ -126,7 +126,7 @@ async def g2_running_is_no_ending(storage: StorageAdapter, another: Another) -> 
     assert before == await state(storage, "r")
 
 
-async def g3_what_cannot_be_written_whole_is_not_written(storage: StorageAdapter, another: Another) -> None:
+async def f3_what_cannot_be_written_whole_is_not_written(storage: StorageAdapter, another: Another) -> None:
     """Where one part of a write cannot be stored, the write raises StorageError and none of its parts is there."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1"), timer("2")]))
@@ -152,7 +152,7 @@ async def g3_what_cannot_be_written_whole_is_not_written(storage: StorageAdapter
     assert await storage.save_progress(whole)
 
 
-async def g3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: Another) -> None:
+async def f3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: Another) -> None:
     """A verb that fails among others that are called at the same time hurts only itself."""
     leases = [await hold(storage, str(number)) for number in range(5)]
     writes = [progress(lease, entries=[entry("0")], timers=[timer("1")]) for lease in leases]
@@ -167,7 +167,7 @@ async def g3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: An
     assert RunStatus.PENDING is (await get(storage, "new")).status
 
 
-async def g4_the_same_write_again_changes_nothing(storage: StorageAdapter, another: Another) -> None:
+async def f4_the_same_write_again_changes_nothing(storage: StorageAdapter, another: Another) -> None:
     """A write that is sent again under the same lease says True, and its entries and timers are there once."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")]))
@@ -179,7 +179,7 @@ async def g4_the_same_write_again_changes_nothing(storage: StorageAdapter, anoth
     assert before == await state(storage, "r")
 
 
-async def g4_entries_that_are_known_are_left_alone(storage: StorageAdapter, another: Another) -> None:
+async def f4_entries_that_are_known_are_left_alone(storage: StorageAdapter, another: Another) -> None:
     """A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
@@ -189,7 +189,7 @@ async def g4_entries_that_are_known_are_left_alone(storage: StorageAdapter, anot
     assert [entry("0", payload=b"first"), entry("1"), entry("2")] == (await storage.get_journal("r")).entries
 
 
-async def g4_one_of_several_endings_counts(storage: StorageAdapter, another: Another) -> None:
+async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Another) -> None:
     """Of several endings of one run sent at once, exactly one is told True, and it is the one that is there."""
     lease = await hold(storage)
     async with opened(another()) as other:
@@ -206,7 +206,7 @@ async def g4_one_of_several_endings_counts(storage: StorageAdapter, another: Ano
     ]
 
 
-async def g5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, another: Another) -> None:
+async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, another: Another) -> None:
     """A write under a replaced, foreign, released or ended lease, or of an unknown run, says False and changes
     nothing."""
     first = await hold(storage, until=NOW)
@@ -225,7 +225,7 @@ async def g5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     await storage.save_progress(progress(first, entries=[entry("0")], timers=[timer("0")]))
     await claim(storage, "second")
     await attempt(first, unknown, Lease("r", "foreign"), Lease("r", ""))
-    await storage.release_runs([held], now=NOW)
+    await storage.save_progress(progress(held, ending=Ending(RunStatus.PENDING, due_at=NOW)))
     await attempt(held, first)
     await claim(storage, "third", now=NOW)
     await storage.save_progress(progress(Lease("r", "third"), ending=Ending(RunStatus.SLEEPING, due_at=NOW + 9)))
@@ -234,7 +234,7 @@ async def g5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     assert [False] * 18 == attempts
 
 
-async def g5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: Another) -> None:
+async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: Another) -> None:
     """A lease id that was given to several runs by one claim is lost for each of them by itself."""
     for run_id in ("a", "b"):
         await storage.create_run(new_run(run_id))
@@ -245,7 +245,7 @@ async def g5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: A
     assert [Lease("a", "first")] == await storage.heartbeat([Lease("a", "first"), Lease("b", "first")], lease_until=NOW)
 
 
-async def g6_a_gap_is_refused(storage: StorageAdapter, another: Another) -> None:
+async def f6_a_gap_is_refused(storage: StorageAdapter, another: Another) -> None:
     """Entries that would follow others which are not there are refused: something was lost, and nothing is written."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")]))
