@@ -72,18 +72,27 @@ async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clo
     await checkpoint_if_cancelled()
     token = _current.set(info)
     try:
-        if step.timeout_us is None:
-            return await _body(step, threads)
-        return await _timed_body(step, info, step.timeout_us, threads, clock)
+        if step.body.is_async:
+            return await _limited_body(step, info, clock)
+        # Waiting for a free thread is not the body's time.
+        async with threads:
+            return await _limited_body(step, info, clock)
     finally:
         _current.reset(token)
 
 
-async def _body(step: Step[Any], threads: CapacityLimiter) -> Attempt:
+async def _limited_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
+    if step.timeout_us is None:
+        return await _body(step)
+    return await _timed_body(step, info, step.timeout_us, clock)
+
+
+async def _body(step: Step[Any]) -> Attempt:
     try:
         if step.body.is_async:
             return Attempt(await step.fn(*step.args, **step.kwargs), None)
-        value = await to_thread.run_sync(_called, step, limiter=threads, abandon_on_cancel=True)
+        # The caller holds its place among the threads; anyio's own limit is for others.
+        value = await to_thread.run_sync(_called, step, limiter=CapacityLimiter(1), abandon_on_cancel=True)
         return Attempt(value, None)
     except (KeyboardInterrupt, GeneratorExit):
         raise
@@ -104,9 +113,7 @@ def _called(step: Step[Any]) -> Any:
     return value
 
 
-async def _timed_body(
-    step: Step[Any], info: StepInfo, limit_us: int, threads: CapacityLimiter, clock: Clock
-) -> Attempt:
+async def _timed_body(step: Step[Any], info: StepInfo, limit_us: int, clock: Clock) -> Attempt:
     over = Event()
     result: Attempt | None = None
     with CancelScope() as scope:
@@ -119,7 +126,7 @@ async def _timed_body(
 
             deadline = clock.now() + limit_us
             watch.start_soon(expire)
-            result = await _body(step, threads)
+            result = await _body(step)
             over.set()
     # A body that returned although it was cancelled was too late all the same.
     if result is not None and not scope.cancel_called:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from anyio import CancelScope, Event, from_thread, get_cancelled_exc_class, sleep_forever
+from anyio import CancelScope, Event, from_thread, get_cancelled_exc_class, sleep_forever, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from reflow import Flow, Retry, RunFailedError, StepTimeoutError, current_step, gather, step, workflow
@@ -277,3 +277,32 @@ async def test_side_by_side_each_has_its_own(world: World) -> None:
         result = await run.result()
 
     assert ["timed out", "patient"] == result
+
+
+async def test_waiting_for_a_thread_is_not_the_bodys_time(world: World) -> None:
+    """The limit of a plain `def` body counts from when it has a thread, not from when it asked for one."""
+    holding, go_on = Event(), threading.Event()
+
+    def hold() -> str:
+        from_thread.run_sync(holding.set)
+        assert go_on.wait(20)
+        return "held"
+
+    def quick() -> str:
+        return "in time"
+
+    @workflow
+    def flow() -> Flow[list[str]]:
+        values = yield from gather(step(hold), step(quick).options(timeout="1s"))
+        return list(values)
+
+    async with world.engine(flow, threads=1) as engine:
+        run = await engine.enqueue(flow())
+        await holding.wait()
+        await wait_all_tasks_blocked()
+        world.clock.advance("5s")
+        await wait_all_tasks_blocked()
+        go_on.set()
+        result = await run.result()
+
+    assert ["held", "in time"] == result
