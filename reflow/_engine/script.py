@@ -51,7 +51,14 @@ def run(
         async with Engine(adapter, [call.workflow], lease=_LEASE, codec=codec) as engine:
             return await engine.execute(call, run_id=run_id)
 
-    return anyio.run(main, backend=backend)
+    try:
+        return anyio.run(main, backend=backend)
+    except BaseExceptionGroup as group:
+        # On trio Ctrl-C strikes in whatever task is running, and comes out in a group.
+        _, others = group.split(KeyboardInterrupt)
+        if others is None:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _is_in_event_loop() -> bool:
