@@ -23,6 +23,9 @@ from reflow.errors import ConfigError, SerializationError
 
 __all__ = ["Codec", "JsonCodec", "MsgpackCodec"]
 
+# As deep as trouble is looked for: every level costs the length of its path.
+_DEEPEST = 500
+
 
 class Codec(Protocol):
     """Turns every stored value into bytes and back: inputs, results, outputs, failures.
@@ -91,6 +94,8 @@ class _MsgspecCodec:
             path, item, above = stack.pop()
             if id(item) in above:
                 return path, "refers to itself, so it has no end"
+            if len(above) == _DEEPEST:
+                return f"{path[:60]}...", f"is nested more than {_DEEPEST} deep"
             if isinstance(item, float) and not math.isfinite(item):
                 return path, f"{item} is not data; use None, or a Decimal"
             members = list(_members(item, path))
