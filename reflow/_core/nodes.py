@@ -24,7 +24,6 @@ class Frame:
         "cancel_due",
         "context",
         "count",
-        "ended",
         "frame",
         "generator",
         "index",
@@ -52,7 +51,6 @@ class Frame:
         self.waits_for: Open | Group | None = None
         # Cancelled, but the generator has not been told yet.
         self.cancel_due = False
-        self.ended = False
 
 
 class Group:

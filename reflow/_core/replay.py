@@ -248,7 +248,6 @@ class Replay:
         self._end(frame, value, None)
 
     def _end(self, frame: Frame, value: Any, error: BaseException | None) -> None:
-        frame.ended = True
         del self._frames[id(frame)]
         if frame.parent is None:
             self._ended = Outcome(value, error)
@@ -352,11 +351,11 @@ class Replay:
                     self.cancelled.append(node.position)
                     self._settle(node.parent, node.index, None, WorkflowCancelled())
             case Frame():
-                # Once at most: a frame is cancelled by its group, and a group closes once.
-                if not node.ended:
-                    node.cancel_due = True
-                    if node.waits_for is not None:
-                        self._later(self._cancel, node.waits_for)
+                # Once at most: a frame is cancelled by its group, and a group closes once. One that has just ended
+                # waits for nothing, and is not told any more.
+                node.cancel_due = True
+                if node.waits_for is not None:
+                    self._later(self._cancel, node.waits_for)
             case Group():
                 if not node.closing and node.remaining:
                     self._close_group(node, WorkflowCancelled())

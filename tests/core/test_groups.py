@@ -235,6 +235,18 @@ def test_a_failure_stops_members_that_have_not_started():
     assert ({"1": "caught"}, ["0.1"]) == (driven.open, driven.replay.cancelled)
 
 
+def test_a_failure_stops_a_member_that_is_about_to_start():
+    """A member whose turn under a limit came in the moment in which a sibling failed is not opened."""
+
+    def raising():
+        raise KeyError("k")
+        yield
+
+    driven = Driven(returning(lambda: gather(new_uuid(), raising(), do("a"), limit=2))())
+
+    assert (KeyError, []) == (type(driven.error), driven.replay.opened)
+
+
 def test_a_failure_in_a_branch_can_be_caught_in_the_branch():
     """A branch that catches its own failure is a member that succeeds."""
 
@@ -267,6 +279,19 @@ def test_return_exceptions_gives_failures_in_their_places():
     a, b, c = driven.fail("0.0", BOOM).fail("0.1.0", KeyError("k")).complete("0.2", 5).value
 
     assert [("a", "boom"), ("b", "'k'"), 5] == [(a.step, a.error_message), (b.step, b.error_message), c]
+
+
+@pytest.mark.parametrize("error", [WorkflowCancelled, SystemExit])
+def test_return_exceptions_returns_exceptions_only(error):
+    """A branch that raises what is no Exception ends the gather with it, return_exceptions=True or not."""
+
+    def raising():
+        raise error
+        yield
+
+    driven = Driven(returning(lambda: gather(raising(), do("a"), return_exceptions=True))())
+
+    assert (error, ["0.1"]) == (type(driven.error), driven.replay.cancelled)
 
 
 def test_return_exceptions_gives_listed_classes_as_themselves():
