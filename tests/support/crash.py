@@ -18,9 +18,7 @@ class MortalStorage:
     From then on every verb raises `Crash`, as if the process had ended there: clean-up code cannot write either.
     """
 
-    _VERBS = frozenset(
-        {"create_run", "claim_runs", "heartbeat", "save_progress", "get_run", "get_journal"}
-    )
+    _VERBS = frozenset({"create_run", "claim_runs", "heartbeat", "save_progress", "get_run", "get_journal"})
 
     def __init__(self, storage: StorageAdapter, dies_at: int, *, after: bool) -> None:
         self.verbs: list[str] = []
