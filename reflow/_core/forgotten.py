@@ -28,7 +28,7 @@ class Forgotten:
 
     def __init__(self) -> None:
         self.dropped: str | None = None
-        self.made: dict[ref[Any], str] = {}
+        self.made: list[tuple[ref[Any], str]] = []
 
     def watch(self) -> None:
         """Note the commands made in this context from now on."""
@@ -39,21 +39,24 @@ class Forgotten:
         self.dropped = None
         self.made.clear()
 
-    def died(self, reference: ref[Any]) -> None:
+    def __call__(self, reference: ref[Any]) -> None:
         """A command that was made and not yielded is gone."""
-        name = self.made.pop(reference, None)
         frame = frame_above(1)
-        if frame.f_code.co_code[frame.f_lasti] == _POP_TOP:
-            self.dropped = self.dropped or name
+        if self.dropped is None and frame.f_code.co_code[frame.f_lasti] == _POP_TOP:
+            self.dropped = next((name for made, name in self.made if made is reference), None)
 
 
 def noted(command: Any) -> None:
     """Note a command that was just made, if a workflow body is running."""
     if watcher := _watcher.get():
-        watcher.made[ref(command, watcher.died)] = command.name
+        watcher.made.append((ref(command, watcher), command.name))
 
 
 def replaced(command: Any) -> None:
     """Take a command back of which a changed copy was made."""
     if watcher := _watcher.get():
-        watcher.made.pop(ref(command), None)
+        # The last one made, as a rule.
+        for index in reversed(range(len(watcher.made))):
+            if watcher.made[index][0]() is command:
+                del watcher.made[index]
+                break

@@ -262,26 +262,26 @@ class Replay:
                 node = Open(command, position, parent, index)
                 self.open[position] = node
                 self.opened.append(node)
-                self._adopt(parent, index, node)
+                if isinstance(parent, Frame):
+                    parent.waits_for = node
+                else:
+                    parent.members[index] = node
             case NewUuid():
                 self._later(self._settle, parent, index, uuid_at(self.run_id, position), None)
             case NewRandom():
                 self._later(self._settle, parent, index, random_at(self.run_id, position), None)
             case Gather() | Race():
                 group = Group(command, position, parent, index)
-                self._adopt(parent, index, group)
+                if isinstance(parent, Frame):
+                    parent.waits_for = group
+                else:
+                    parent.members[index] = group
                 if group.remaining:
                     self._start_members(group)
                 else:
                     self._later(self._settle, parent, index, (), None)
             case _:
                 raise AssertionError(f"a command of an unknown kind: {command!r}")
-
-    def _adopt(self, parent: Frame | Group, index: int, node: Open | Group) -> None:
-        if isinstance(parent, Frame):
-            parent.waits_for = node
-        else:
-            parent.members[index] = node
 
     def _start_members(self, group: Group) -> None:
         limit = group.command.limit if isinstance(group.command, Gather) else None
