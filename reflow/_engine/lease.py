@@ -79,8 +79,12 @@ class LeaseKeeper:
         while True:
             renewed = self._renewed
             await self._clock.wait(renewed, self._renewed_at + self.length_us * 18 // 20)
-            if not renewed.is_set():
-                await self._clock.wait(renewed, self._clock.now() + self.length_us // 20)
+            while not renewed.is_set():
+                asked_at = self._clock.now()
+                await self._clock.wait(renewed, asked_at + self.length_us // 20)
+                # Had much more time passed, we were not running, and an answer may be there that nobody has read.
+                if self._clock.now() - asked_at < self.length_us // 10:
+                    break
             if not renewed.is_set() and self.held:
                 _log.error("no heartbeat got through for the length of a lease; %d runs dropped", len(self.held))
                 for runner in self.held.values():

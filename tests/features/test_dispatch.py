@@ -337,14 +337,3 @@ async def test_oldest_due_first(world: World) -> None:
     await engine.drain()
 
     assert list(range(10)) == order
-
-
-async def test_nothing_stays_behind(world: World) -> None:
-    """An engine holds nothing of runs that have left it: no runner, no waiter."""
-    async with world.engine(quick) as engine:
-        for number in range(20):
-            await engine.execute(quick(number))
-        await engine.drain()
-        held = len(engine._worker._leases.held) + len(engine._waiters)
-
-    assert 0 == held

@@ -1,0 +1,252 @@
+"""The verbs that need no worker, and waiting for results."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from anyio import Event, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
+
+from reflow import (
+    Flow,
+    MemoryStorage,
+    RunCancelledError,
+    RunFailedError,
+    RunInfo,
+    RunNotFoundError,
+    RunStatus,
+    SQLiteStorage,
+    sleep,
+    step,
+    workflow,
+)
+from reflow._engine.clock import SystemClock
+from reflow.storage.records import Ending, Lease, Progress
+from tests.support.bodies import Steps
+from tests.support.tapped import TappedStorage
+from tests.support.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+async def give(value: Any) -> Any:
+    """Returns what it is given."""
+    return value
+
+
+@workflow
+def quick(value: int) -> Flow[int]:
+    """One step."""
+    return (yield from step(give, value))
+
+
+@workflow
+def failing() -> Flow[None]:
+    """Fails."""
+    yield step(give, 1)
+    raise LookupError("no")
+
+
+async def test_result_waits(world: World) -> None:
+    """`result()` waits until the run has ended; several may wait, and each gets a value of its own."""
+    steps = Steps("held")
+
+    @workflow
+    def flow() -> Flow[list[str]]:
+        return [(yield from step(steps, "held"))]
+
+    results: list[list[str]] = []
+
+    async def wait(run: Any) -> None:
+        results.append(await run.result())
+
+    async with world.engine(flow) as engine:
+        run = await engine.enqueue(flow())
+        async with create_task_group() as tasks:
+            for handle in (run, run, await engine.handle(run.run_id)):
+                tasks.start_soon(wait, handle)
+            await steps.until("held begins")
+            await wait_all_tasks_blocked()
+            early = list(results)
+            steps.held["held"].set()
+
+    assert [] == early
+    assert [["held"]] * 3 == results
+    results[0].append("mine")
+    assert [["held"]] * 2 == results[1:]
+
+
+async def test_the_end_is_signalled(world: World) -> None:
+    """[127] Who waits for a run that ends in this process is told at once: the clock stands still."""
+    before = world.clock.now()
+    async with world.engine(quick, failing) as engine:
+        result = await engine.execute(quick(7))
+        with pytest.raises(RunFailedError, match="LookupError: no"):
+            await engine.execute(failing())
+
+    assert (7, before) == (result, world.clock.now())
+
+
+async def test_a_run_of_another_engine(world: World) -> None:
+    """[110] The result of a run that another engine advances is found by looking again, through its own handle."""
+    clock = SystemClock()
+    here, there = world.engine(quick, clock=clock), world.engine(quick, clock=clock)
+    results: list[int] = []
+
+    async def wait() -> None:
+        results.append(await (await here.handle("r")).result())
+
+    await there.enqueue(quick(7), run_id="r")
+    async with create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await wait_all_tasks_blocked()
+        await there.drain()
+
+    assert [7] == results
+
+
+async def test_a_run_through_another_adapter(anyio_backend: str, tmp_path: Any) -> None:
+    """[110] So is that of another process: another adapter on the same file."""
+    clock = SystemClock()
+    worlds = [World(SQLiteStorage(tmp_path / "shared.db", durability="process")) for _ in range(2)]
+    here, there = (world.engine(quick, clock=clock) for world in worlds)
+    async with here, there:
+        await there.enqueue(quick(7), run_id="r")
+        result = await (await here.handle("r")).result()
+
+    assert 7 == result
+
+
+async def test_a_result_that_is_there(world: World) -> None:
+    """[110] The result of a run that ended long ago is there at once, for an engine that was never entered too."""
+    await world.settle(quick(7))
+    world.clock.advance("365d")
+
+    assert 7 == await (await world.engine(quick).handle("r")).result()
+    # Without the workflow's code it is the data as it is.
+    assert 7 == await (await world.engine().handle("r")).result()
+
+
+async def test_giving_up_waiting(world: World) -> None:
+    """Who gives up waiting for a result leaves the run as it is, and others who wait too."""
+    steps = Steps("held")
+
+    @workflow
+    def flow() -> Flow[str]:
+        return (yield from step(steps, "held"))
+
+    async with world.engine(flow) as engine:
+        run = await engine.enqueue(flow())
+        await steps.until("held begins")
+        async with create_task_group() as tasks:
+            tasks.start_soon(run.result)
+            await wait_all_tasks_blocked()
+            with move_on_after(0):
+                await run.result()
+            steps.held["held"].set()
+        result = await run.result()
+        waiters = len(engine._waiters)
+
+    assert ("held", 0) == (result, waiters)
+    assert "held is cancelled" not in steps.log
+
+
+async def test_the_end_comes_while_looking(world: World) -> None:
+    """A run that ends between the look at the storage and the wait is not missed."""
+    tapped = TappedStorage(world.storage)
+    go = Event()
+
+    async def body() -> int:
+        await go.wait()
+        return 7
+
+    @workflow
+    def flow() -> Flow[int]:
+        return (yield from step(body))
+
+    results: list[int] = []
+
+    async def wait(run: Any) -> None:
+        results.append(await run.result())
+
+    async with world.engine(flow, storage=tapped) as engine:
+        run = await engine.enqueue(flow())
+        gate = tapped.hold_answer("get_run")
+        async with create_task_group() as tasks:
+            tasks.start_soon(wait, run)
+            await gate.arrived.wait()
+            ended = tapped.done("save_progress")
+            go.set()
+            await ended.wait()
+            await wait_all_tasks_blocked()
+            gate.open()
+
+    assert [7] == results
+
+
+async def test_a_run_that_is_gone(world: World) -> None:
+    """A handle whose run is not in the storage (any more) says so."""
+    run = await world.engine(quick).enqueue(quick(7))
+    elsewhere = World(MemoryStorage()).engine(quick)
+    run._client = elsewhere
+
+    with pytest.raises(RunNotFoundError, match="there is no run"):
+        await run.result()
+    with pytest.raises(RunNotFoundError, match="there is no run"):
+        await run.info()
+
+
+async def test_a_cancelled_run(world: World) -> None:
+    """[135] `result()` of a run that was cancelled raises `RunCancelledError`."""
+    engine = world.engine(quick)
+    run = await engine.enqueue(quick(7), run_id="r")
+    now = world.clock.now()
+    await world.storage.claim_runs([("quick", 1)], limit=1, lease_id="mine", now=now, lease_until=now + 1)
+    await world.storage.save_progress(Progress(Lease("r", "mine"), now, 0, [], [], [], Ending(RunStatus.CANCELLED)))
+
+    with pytest.raises(RunCancelledError, match="run 'r' of 'quick' was cancelled"):
+        await run.result()
+
+
+async def test_a_sleeping_run_is_waited_for(world: World) -> None:
+    """`result()` waits over sleeps as well."""
+
+    @workflow
+    def flow() -> Flow[str]:
+        yield sleep("1h")
+        return "awake"
+
+    async with world.engine(flow) as engine:
+        run = await engine.enqueue(flow(), run_id="r")
+        await engine.drain()
+        asleep: RunInfo = await run.info()
+        world.clock.advance("1h")
+        result = await run.result()
+
+    assert (RunStatus.SLEEPING, "awake") == (asleep.status, result)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_asyncio_s_cancellation_of_a_caller(world: World) -> None:
+    """A caller that asyncio cancels in the middle of `enqueue` or `result` (`asyncio.timeout`, `wait_for`) holds up
+    nobody else: other runs are stored, advanced and waited for."""
+    with fail_after(60):
+        async with world.engine(quick) as engine:
+            for number in range(40):
+                tasks = [asyncio.ensure_future(engine.execute(quick(number))) for _ in range(3)]
+                for _ in range(number % 7):
+                    await asyncio.sleep(0)
+                tasks[number % 3].cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert [number] * 2 == [task.result() for task in tasks if not task.cancelled()]
+            assert 7 == await engine.execute(quick(7))
+
+
+@pytest.mark.parametrize("fn", ["get_run", "handle"])
+async def test_no_worker_needed(world: World, fn: str) -> None:
+    """Looking at a run needs neither its workflow nor a worker."""
+    await world.settle(quick(7))
+    shown: Any = await getattr(world.engine(), fn)("r")
+
+    assert ("r", "quick") == (shown.run_id, shown.workflow)
