@@ -11,7 +11,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and formatting."""
-    session.install("ruff>=0.9")
+    session.install("ruff~=0.17.0")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -19,7 +19,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy --strict and pyright strict over the package and the expected types."""
-    session.install("-e", ".", "mypy>=1.14", "pyright[nodejs]>=1.1.390")
+    session.install("-e", ".", "mypy~=2.4", "pyright[nodejs]~=1.1.414")
     session.run("mypy")
     session.run("pyright")
 
