@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -12,10 +13,12 @@ from reflow._core.duration import from_micros
 from reflow._core.journal import Entry, Journal, Timer
 from reflow._core.status import RunStatus
 from reflow.codec import Codec
-from reflow.errors import Failure
+from reflow.errors import Failure, SerializationError
 from reflow.storage.records import RunRow
 
 __all__ = ["EntryInfo", "EntryStatus", "RunInfo", "describe_run"]
+
+_Read: TypeAlias = Callable[[bytes | None, Any, str], Any]
 
 EntryStatus: TypeAlias = Literal["completed", "failed", "sleeping", "retrying"]
 
@@ -61,28 +64,39 @@ class RunInfo(Struct, frozen=True):
 
 
 def describe_run(row: RunRow, journal: Journal, workflow: Workflow[..., Any] | None, codec: Codec) -> RunInfo:
-    """`row` and `journal` in plain values; output typed where the workflow is known."""
+    """`row` and `journal` in plain values; output typed where the workflow is known.
+
+    `SerializationError`, naming run and place, where what is stored cannot be read or does not fit that type.
+    """
     output_type = workflow.output_type if workflow else Any
+
+    def read(data: bytes | None, type: Any, what: str) -> Any:
+        try:
+            return None if data is None else codec.decode(data, type)
+        except SerializationError as error:
+            raise error.about(f"{what} of run {row.run_id!r}") from None
+
     return RunInfo(
         run_id=row.run_id,
         workflow=row.workflow,
         version=row.version,
         status=row.status,
-        input=codec.decode(row.input, Any),
-        output=None if row.output is None else codec.decode(row.output, output_type),
-        error=None if row.error is None else codec.decode(row.error, Failure),
+        input=read(row.input, Any, "the input"),
+        output=read(row.output, output_type, "the output"),
+        error=read(row.error, Failure, "the error"),
         due_at=None if row.due_at is None else from_micros(row.due_at),
         executions=row.executions,
         created_at=from_micros(row.created_at),
         updated_at=from_micros(row.updated_at),
         entries=(
-            *(_settled(entry, codec) for entry in journal.entries),
-            *(_waiting(timer, codec) for timer in journal.timers),
+            *(_settled(entry, read) for entry in journal.entries),
+            *(_waiting(timer, read) for timer in journal.timers),
         ),
     )
 
 
-def _settled(entry: Entry, codec: Codec) -> EntryInfo:
+def _settled(entry: Entry, read: _Read) -> EntryInfo:
+    what = f"the outcome of {entry} at position {entry.position}"
     return EntryInfo(
         position=entry.position,
         kind=entry.kind,
@@ -92,12 +106,12 @@ def _settled(entry: Entry, codec: Codec) -> EntryInfo:
         started_at=from_micros(entry.started_at),
         finished_at=from_micros(entry.recorded_at),
         due_at=None,
-        value=None if entry.failed else codec.decode(entry.payload, Any),
-        error=codec.decode(entry.payload, Failure) if entry.failed else None,
+        value=None if entry.failed else read(entry.payload, Any, what),
+        error=read(entry.payload, Failure, what) if entry.failed else None,
     )
 
 
-def _waiting(timer: Timer, codec: Codec) -> EntryInfo:
+def _waiting(timer: Timer, read: _Read) -> EntryInfo:
     return EntryInfo(
         position=timer.position,
         kind=timer.kind,
@@ -108,5 +122,5 @@ def _waiting(timer: Timer, codec: Codec) -> EntryInfo:
         finished_at=None,
         due_at=from_micros(timer.due_at),
         value=None,
-        error=None if timer.failure is None else codec.decode(timer.failure, Failure),
+        error=read(timer.failure, Failure, f"the last failure of {timer} at position {timer.position}"),
     )

@@ -262,6 +262,30 @@ async def test_an_output_that_no_longer_fits(world: World) -> None:
         await run.result()
 
 
+async def test_a_run_that_cannot_be_read(world: World) -> None:
+    """[19] `get_run` of a run whose stored values are damaged says which of them, and of which run."""
+
+    class Damaged(MsgpackCodec):
+        def decode(self, data: bytes, type: Any) -> Any:
+            return super().decode(data[:-1] if data == b"\xa7damaged" else data, type)
+
+    async def give(value: str) -> str:
+        return value
+
+    @workflow
+    def flow(value: str) -> Flow[str]:
+        yield step(give, value)
+        return "fine"
+
+    for run_id, value in (("good", "fine"), ("bad", "damaged")):
+        await world.settle(flow(value), run_id=run_id)
+    engine = world.engine(flow, codec=Damaged())
+
+    assert await engine.get_run("good") is not None
+    with pytest.raises(SerializationError, match="the outcome of step 'give' at position 0 of run 'bad': "):
+        await engine.get_run("bad")
+
+
 async def test_a_codec_that_breaks(world: World) -> None:
     """A codec that raises on an output fails that run; it does not come back for ever."""
 
