@@ -27,7 +27,7 @@ from reflow._core.journal import Journal
 from reflow.errors import ConfigError, StorageError
 from reflow.storage._sqlite import verbs
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
-from reflow.storage._sqlite.lane import Lane
+from reflow.storage._sqlite.lane import Lane, LaneStatistics
 from reflow.storage._sqlite.reader import Reader
 from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 
@@ -103,6 +103,10 @@ class SQLiteStorage:
     async def get_journal(self, run_id: str) -> Journal:
         """Clauses H."""
         return await self._read("get_journal", partial(verbs.get_journal, run_id=run_id))
+
+    def statistics(self) -> LaneStatistics:
+        """Commits since the file was opened, and the verbs that shared them; zeros while it is closed."""
+        return LaneStatistics(0, 0) if self._open is None else self._open.lane.statistics()
 
     async def _write(self, verb: str, do: Callable[[Connection], T]) -> T:
         return await self._opened(verb).lane.submit(verb, do)

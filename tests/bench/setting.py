@@ -33,6 +33,7 @@ class Setting:
         figures = {"backend": self.backend, "durability": self.durability, **figures}
         print(json.dumps({"workload": workload, **figures}))
         width = max(map(len, figures))
+        print(workload)
         for name, value in figures.items():
             shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
             print(f"    {name:<{width}}  {shown}")

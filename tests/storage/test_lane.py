@@ -100,6 +100,16 @@ async def test_verbs_called_at_once_share_a_transaction(line: Line):
     assert (1, list(range(50))) == (line.commits, line.stored)
 
 
+async def test_statistics_count_commits_and_verbs(line: Line):
+    """The lane tells how many transactions it has committed, and how many verbs shared them."""
+    async with create_task_group() as tasks:
+        for number in range(50):
+            tasks.start_soon(line.add, number)
+    await line.add(50)
+
+    assert (line.commits, 51) == line.lane.statistics()
+
+
 async def test_verbs_called_during_a_commit_share_the_next(line: Line):
     """What is called while the thread is busy goes together into the transaction that follows."""
     gate = Gate()

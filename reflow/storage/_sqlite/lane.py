@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from sqlite3 import Connection
 from threading import Lock
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter, Event, to_thread
 from anyio.lowlevel import checkpoint
@@ -32,7 +32,7 @@ from anyio.lowlevel import checkpoint
 from reflow.errors import StorageError
 from reflow.storage._sqlite.connection import patiently, translated
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "LaneStatistics"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,13 @@ class _Batch:
         self.is_applied = False
 
 
+class LaneStatistics(NamedTuple):
+    """What a lane has done so far: transactions that were committed, and the verbs that shared them."""
+
+    commits: int
+    verbs: int
+
+
 class Lane:
     """The one way to write to a file from this process."""
 
@@ -77,6 +84,12 @@ class Lane:
         self._leader: _Job | None = None
         # Held by the thread that uses the connection: after an interruption there may be two for a moment.
         self._in_use = Lock()
+        self._commits = 0
+        self._verbs = 0
+
+    def statistics(self) -> LaneStatistics:
+        """What was done so far."""
+        return LaneStatistics(self._commits, self._verbs)
 
     async def submit(self, verb: str, do: Callable[[Connection], T]) -> T:
         """Carry out `do` inside a transaction that is committed when this returns."""
@@ -151,6 +164,8 @@ class Lane:
             for job in jobs:
                 job.result = job.do(db)
             db.execute("commit")
+            self._commits += 1
+            self._verbs += len(jobs)
         except Exception as error:
             # SQLite has rolled back by itself after some errors (disk full, I/O).
             if db.in_transaction:
