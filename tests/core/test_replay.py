@@ -617,6 +617,27 @@ def test_close_swallows_what_clean_up_yields():
     assert (["helper", "body"], {}) == (seen, driven.open)
 
 
+def test_close_shows_no_error_to_the_body():
+    """A helper that yields in its clean-up while a run is dropped is no error in the body around it."""
+    seen = []
+
+    def helper():
+        try:
+            yield do("a")
+        finally:
+            yield do("clean")
+
+    def body():
+        try:
+            yield from helper()
+        except Exception as error:
+            seen.append(error)
+
+    Driven(body()).replay.close()
+
+    assert [] == seen
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("y"), WorkflowCancelled(), StopIteration()], ids=repr)
 def test_close_drops_what_clean_up_raises(error):
     """An exception in clean-up of a dropped run means nothing."""
