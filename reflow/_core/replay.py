@@ -118,7 +118,12 @@ class Replay:
             self._settle(node.parent, node.index, None, self._error_of(command, entry))
         else:
             if value is _UNDECODED:
-                value = self._decoded(entry, result_type(command))
+                # The step first, and no call more than needed: nothing else is done as often.
+                type_ = command.body.result_type if isinstance(command, Step) else result_type(command)
+                try:
+                    value = self._codec.decode(entry.payload, type_)
+                except (SerializationError, ConfigError) as error:
+                    raise self._unreadable(entry, error) from None
             self._settle(node.parent, node.index, value, None)
         if self._agenda:
             self._work_off()
@@ -368,18 +373,17 @@ class Replay:
     # ---- reading entries --------------------------------------------------------------------------------------------
 
     def _error_of(self, command: Performed, entry: Entry) -> BaseException:
-        failure: Failure = self._decoded(entry, Failure)
+        try:
+            failure: Failure = self._codec.decode(entry.payload, Failure)
+        except (SerializationError, ConfigError) as error:
+            raise self._unreadable(entry, error) from None
         raises = command.raises if isinstance(command, Step) else ()
         return raised_by_step(raises, entry.name, entry.position, entry.attempts, failure)
 
-    def _decoded(self, entry: Entry, type: Any) -> Any:
-        try:
-            return self._codec.decode(entry.payload, type)
-        except (SerializationError, ConfigError) as error:
-            subject = f"the recorded outcome of {entry} at position {entry.position} of run {self.run_id!r}"
-            if isinstance(error, SerializationError):
-                raise error.about(subject) from None
-            raise ConfigError(f"{subject}: {error}") from None
+    def _unreadable(self, entry: Entry, error: SerializationError | ConfigError) -> SerializationError | ConfigError:
+        """The same error, said of this entry."""
+        subject = f"the recorded outcome of {entry} at position {entry.position} of run {self.run_id!r}"
+        return error.about(subject) if isinstance(error, SerializationError) else ConfigError(f"{subject}: {error}")
 
     # ---- saying where -----------------------------------------------------------------------------------------------
 
