@@ -23,10 +23,10 @@ class Fleet:
         self._backend = backend
 
     @contextmanager
-    def worker(self, pace_s: float = 0.0) -> Iterator[subprocess.Popen[bytes]]:
+    def worker(self, *, lease: str, pace_s: float = 0.0) -> Iterator[subprocess.Popen[bytes]]:
         """A worker that is asked to stop at the end, if it is still alive."""
         command = [sys.executable, "-X", "faulthandler", "-m", "tests.crash.fleet_worker"]
-        arguments = [str(self.database), str(self.log), self._backend, str(pace_s)]
+        arguments = [str(self.database), str(self.log), self._backend, lease, str(pace_s)]
         with self._errors.open("ab") as errors:
             process = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stderr=errors, cwd=ROOT)
         try:

@@ -1,4 +1,4 @@
-"""A worker process for tests that kill: `python -m tests.crash.fleet_worker FILE LOG [BACKEND]`.
+"""A worker process for tests that kill: `python -m tests.crash.fleet_worker FILE LOG BACKEND LEASE PACE`.
 
 It serves until it is killed, or until its standard input is closed. Every step body appends one line to LOG when it
 begins: run, position, process. The log is outside the database, so it also shows what a kill made forgotten.
@@ -13,8 +13,6 @@ import anyio
 from anyio import to_thread
 
 from reflow import Engine, Flow, Retry, SQLiteStorage, current_step, gather, step, workflow
-
-LEASE = "500ms"
 
 
 def began() -> None:
@@ -73,14 +71,14 @@ _log = -1
 _pace_s = 0.0
 
 
-async def main(path: str) -> None:
+async def main(path: str, lease: str) -> None:
     """Serve until standard input is closed."""
     storage = SQLiteStorage(path)
-    async with Engine(storage, [killed, shared], lease=LEASE, concurrency=20):
+    async with Engine(storage, [killed, shared], lease=lease, concurrency=20):
         await to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 
 if __name__ == "__main__":
     _log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    _pace_s = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
-    anyio.run(main, sys.argv[1], backend=sys.argv[3])
+    _pace_s = float(sys.argv[5])
+    anyio.run(main, sys.argv[1], sys.argv[4], backend=sys.argv[3])

@@ -81,14 +81,14 @@ async def test_runs_survive_fifty_kills(tmp_path: Path, anyio_backend: str) -> N
     while kills < KILLS:
         before = finished(fleet.database)
         seen = fleet.began_count()
-        with fleet.worker(pace_s=0.005) as worker:
+        with fleet.worker(lease="500ms", pace_s=0.005) as worker:
             fleet.wait_for_bodies(seen + dice.randint(1, 40))
             await anyio.sleep(dice.random() * 0.01)
             worker.kill()
             kills += 1
         repeated |= before & {(run, position) for run, position, _, _ in fleet.began()[seen:]}
     left_over = RUNS - statuses(fleet.database).get(RunStatus.COMPLETED, 0)
-    with fleet.worker():
+    with fleet.worker(lease="500ms"):
         await wait_until_all_completed(fleet.database, RUNS, limit_s=60)
 
     assert statuses(fleet.database) == {RunStatus.COMPLETED: RUNS}
@@ -106,7 +106,7 @@ async def test_two_processes_share_a_file(tmp_path: Path, anyio_backend: str) ->
     fleet = Fleet(tmp_path, anyio_backend)
     await enqueue(fleet.database, shared, 1_000)
 
-    with fleet.worker(), fleet.worker():
+    with fleet.worker(lease="30s"), fleet.worker(lease="30s"):
         await wait_until_all_completed(fleet.database, 1_000, limit_s=90)
 
     assert statuses(fleet.database) == {RunStatus.COMPLETED: 1_000}

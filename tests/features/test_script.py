@@ -191,6 +191,11 @@ def test_a_codec(tmp_path: Path) -> None:
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
+import signal
+
+# A job in the background is born deaf to Ctrl-C, and so are its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import sys
 import anyio
 import reflow
