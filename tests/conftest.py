@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -54,3 +55,10 @@ def _no_unforeseen_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     bugs = [record for record in caplog.get_records("call") if record.name == "reflow" and record.exc_info]
     assert not bugs, logging.Formatter().format(bugs[0])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hears_ctrl_c() -> None:
+    """A job in the background of a shell is born deaf to Ctrl-C, and some tests press it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
