@@ -84,7 +84,7 @@ async def test_never_more(world: World) -> None:
         for _ in range(3):
             tasks.start_soon(engine.drain)
 
-    assert 3 == busy.most
+    assert 1 <= busy.most <= 3
 
 
 async def test_a_free_slot_is_refilled_at_once(world: World) -> None:
