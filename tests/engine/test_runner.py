@@ -317,8 +317,6 @@ async def test_an_error_of_the_adapter(world: World, caplog: pytest.LogCaptureFi
 async def test_runners_are_freed(world: World) -> None:
     """A run that has left an engine leaves no object of the engine behind, however it left."""
 
-    others = _of_the_engine()
-
     async def give(value: Any) -> Any:
         return value
 
