@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from anyio import Event
 from anyio.lowlevel import checkpoint
 
 from reflow._core.definition import Call, Workflow
 from reflow._core.replay import RULES
 from reflow._core.status import RunStatus
 from reflow._engine.clock import Clock
+from reflow._engine.ends import End, Ends
 from reflow._engine.inspection import RunInfo, describe_run
 from reflow._engine.registry import Registry
 from reflow.codec import Codec
@@ -32,6 +32,7 @@ __all__ = ["Client", "Run"]
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+# When to look for an end that comes in another process: soon at first, then less and less often.
 _FIRST_POLL_US = 10_000
 _LONGEST_POLL_US = 500_000
 
@@ -44,7 +45,6 @@ class Client:
         self._registry = registry
         self._codec = codec
         self._clock = clock
-        self._waiters: dict[str, _Waiter] = {}
 
     async def enqueue(self, call: Call[R], *, run_id: str | None = None) -> Run[R]:
         """Store a run of `call`, to be started as soon as a worker is free; returns a handle.
@@ -71,11 +71,14 @@ class Client:
             due_at=now,
             created_at=now,
         )
+        # Before the run is there: it may have ended when we come back.
+        end = Ends.of(self._storage).end_of(new.run_id)
         row, created = await self._storage.create_run(new)
         if not created:
             self._check_same(row, new, workflow)
-        self._enqueued()
-        return Run(self, row.run_id, row.workflow, workflow.output_type)
+            if row.status.is_terminal:
+                end.look(_ending_of(row))
+        return Run(self, row.run_id, row.workflow, workflow.output_type, end)
 
     async def execute(self, call: Call[R], *, run_id: str | None = None) -> R:
         """Enqueue `call` and wait for its result; errors as of `enqueue` and `Run.result`."""
@@ -91,20 +94,14 @@ class Client:
 
     async def handle(self, run_id: str) -> Run[Any]:
         """The handle of a run whose id came from elsewhere; `RunNotFoundError` where there is none."""
+        end = Ends.of(self._storage).end_of(run_id)
         row = await self._storage.get_run(run_id)
         if row is None:
             raise RunNotFoundError(run_id)
+        if row.status.is_terminal:
+            end.look(_ending_of(row))
         workflow = self._registry.find(row.workflow, row.version)
-        return Run(self, run_id, row.workflow, workflow.output_type if workflow else Any)
-
-    def _enqueued(self) -> None:
-        """A run was stored that may be due now."""
-
-    def _run_left(self, run_id: str, ending: Ending) -> None:
-        """A run has left a worker of this process: wake who waits for its result."""
-        if ending.status.is_terminal and (waiter := self._waiters.get(run_id)):
-            waiter.ending = ending
-            waiter.ended.set()
+        return Run(self, run_id, row.workflow, workflow.output_type if workflow else Any, end)
 
     def _check_same(self, row: RunRow, new: NewRun, workflow: Workflow[..., Any]) -> None:
         if row.workflow != new.workflow:
@@ -117,27 +114,33 @@ class Client:
         if known != given:
             raise RunConflictError(row.run_id, "another input")
 
-    async def _wait_for_end(self, run_id: str) -> Ending:
-        """How the run ended. Signalled where it ends in this process, polled where it ends elsewhere."""
-        waiter = self._waiters.setdefault(run_id, _Waiter())
-        waiter.count += 1
-        poll_us = _FIRST_POLL_US
-        try:
-            while waiter.ending is None:
+    async def _wait_for(self, end: End, run_id: str) -> Ending:
+        """How the run ended. Signalled where it ends in this process; looked for where it ends elsewhere."""
+        look_after_us = 0
+        while True:
+            # Taken first: what comes while we look is not missed.
+            news, ending = end.news(), end.ending
+            if ending is not None and ending.status is RunStatus.COMPLETED:
+                await checkpoint()
+                return ending
+            # A run that has failed may have been resumed since; only a result is final.
+            if ending is not None or look_after_us or not self._tells_ends:
                 row = await self._storage.get_run(run_id)
                 if row is None:
                     raise RunNotFoundError(run_id)
                 if row.status.is_terminal:
-                    return Ending(row.status, None, row.output, row.error)
-                if waiter.ending is None:
-                    await self._clock.wait(waiter.ended, self._clock.now() + poll_us)
-                    poll_us = min(poll_us * 3 // 2, _LONGEST_POLL_US)
-            await checkpoint()
-            return waiter.ending
-        finally:
-            waiter.count -= 1
-            if waiter.count == 0:
-                self._waiters.pop(run_id, None)
+                    return _ending_of(row)
+            look_after_us = min(max(look_after_us * 3 // 2, _FIRST_POLL_US), _LONGEST_POLL_US)
+            await self._clock.wait(news, None if self._tells_ends else self._clock.now() + look_after_us)
+
+    @property
+    def _tells_ends(self) -> bool:
+        """Whether somebody tells of every end, and now and then has everybody who waits look for themselves."""
+        return False
+
+
+def _ending_of(row: RunRow) -> Ending:
+    return Ending(row.status, None, row.output, row.error)
 
 
 def _is_storable_text(value: object) -> bool:
@@ -147,23 +150,15 @@ def _is_storable_text(value: object) -> bool:
         return False
 
 
-class _Waiter:
-    """Somebody in this process waits for the end of a run."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.ended = Event()
-        self.ending: Ending | None = None
-
-
 class Run(Generic[R_co]):
     """The handle of a run: its id, and a way to wait for its result."""
 
-    def __init__(self, client: Client, run_id: str, workflow: str, output_type: Any) -> None:
+    def __init__(self, client: Client, run_id: str, workflow: str, output_type: Any, end: End) -> None:
         self.run_id = run_id
         self.workflow = workflow
         self._client = client
         self._output_type = output_type
+        self._end = end
 
     def __repr__(self) -> str:
         return f"<run {self.run_id!r} of {self.workflow!r}>"
@@ -175,7 +170,7 @@ class Run(Generic[R_co]):
         does not fit the type the code now declares.
         """
         client = self._client
-        ending = await client._wait_for_end(self.run_id)  # pyright: ignore[reportPrivateUsage]
+        ending = await client._wait_for(self._end, self.run_id)  # pyright: ignore[reportPrivateUsage]
         codec = client._codec  # pyright: ignore[reportPrivateUsage]
         match ending.status:
             case RunStatus.COMPLETED:

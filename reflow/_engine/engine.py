@@ -9,22 +9,26 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from anyio import CancelScope, create_task_group, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Event, create_task_group, get_cancelled_exc_class, move_on_after
 from anyio.abc import TaskGroup
 
 from reflow._core.definition import Call, Workflow
 from reflow._core.duration import Duration, to_micros
 from reflow._engine.client import Client
 from reflow._engine.clock import Clock, SystemClock
+from reflow._engine.ends import Ends
 from reflow._engine.registry import Registry
 from reflow._engine.worker import Worker
 from reflow.codec import Codec, MsgpackCodec
 from reflow.errors import ConfigError
 from reflow.storage.contract import StorageAdapter
+from reflow.storage.records import Ending
 
 __all__ = ["Engine"]
 
 R = TypeVar("R")
+
+_LOOK_US = 500_000
 
 
 class Engine(Client):
@@ -90,12 +94,15 @@ class Engine(Client):
         await tasks.__aenter__()
         self._worker.poke()
         tasks.start_soon(self._worker.serve)
+        tasks.start_soon(self._storage.listen, self._worker.poke)
+        tasks.start_soon(self._look_for_ends)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._tasks is not None, "left without being entered"
+        self._worker.halt()
         async with AsyncExitStack() as leaving:
             leaving.push_async_callback(self._close)
             leaving.push_async_exit(self._tasks)
@@ -128,8 +135,19 @@ class Engine(Client):
         """Return when no run is due and none is being advanced here; sleeping runs do not hold it."""
         await self._worker.drain()
 
-    def _enqueued(self) -> None:
-        self._worker.poke()
+    @property
+    def _tells_ends(self) -> bool:
+        return self._tasks is not None
+
+    async def _look_for_ends(self) -> None:
+        """What ends in another process gives no signal: now and then, have everybody who waits look."""
+        while True:
+            await self._clock.wait(Event(), self._clock.now() + _LOOK_US)
+            Ends.of(self._storage).look()
+
+    def _run_left(self, run_id: str, ending: Ending) -> None:
+        if ending.status.is_terminal:
+            Ends.of(self._storage).ended(run_id, ending)
 
 
 def _positive(value: int, what: str) -> int:

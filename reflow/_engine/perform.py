@@ -68,23 +68,15 @@ def current_step() -> StepInfo:
 
 async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
     """Run the body of `step` once. Only cancellation from outside comes out as an exception, and Ctrl-C."""
-    # Neither writing nor a body need wait for anything; without this, a run of quick steps could not be stopped.
-    await checkpoint_if_cancelled()
     token = _current.set(info)
     try:
-        if step.body.is_async:
-            return await _limited_body(step, info, clock)
-        # Waiting for a free thread is not the body's time.
-        async with threads:
-            return await _limited_body(step, info, clock)
+        if not step.body.is_async:
+            # Waiting for a free thread is not the body's time.
+            async with threads:
+                return await (_body(step) if step.timeout_us is None else _timed_body(step, info, clock))
+        return await (_body(step) if step.timeout_us is None else _timed_body(step, info, clock))
     finally:
         _current.reset(token)
-
-
-async def _limited_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
-    if step.timeout_us is None:
-        return await _body(step)
-    return await _timed_body(step, info, step.timeout_us, clock)
 
 
 async def _body(step: Step[Any]) -> Attempt:
@@ -113,7 +105,9 @@ def _called(step: Step[Any]) -> Any:
     return value
 
 
-async def _timed_body(step: Step[Any], info: StepInfo, limit_us: int, clock: Clock) -> Attempt:
+async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
+    limit_us = step.timeout_us
+    assert limit_us is not None, "called for a step with a limit"
     over = Event()
     result: Attempt | None = None
     with CancelScope() as scope:

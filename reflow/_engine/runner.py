@@ -21,12 +21,11 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple, assert_never
 
 from anyio import CancelScope, CapacityLimiter, Event, create_task_group
 from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.commands import Now, Performed, Sleep, Step
 from reflow._core.definition import Workflow
@@ -39,6 +38,7 @@ from reflow._core.retry import next_delay
 from reflow._core.status import RunStatus
 from reflow._engine.clock import Clock
 from reflow._engine.perform import Attempt, StepInfo, attempt
+from reflow._engine.scopes import scope_probe
 from reflow.codec import Codec
 from reflow.errors import Failure, MisuseError, SerializationError, StepTimeoutError, StorageError
 from reflow.storage.contract import StorageAdapter
@@ -82,12 +82,12 @@ class Runner:
         self.ending: Ending | None = None
         self.is_leaving = False
         self.is_dropped = False
-        self.left = Event()
         self._workflow = workflow
         self._services = services
         self._codec = services.codec
         self._clock = services.clock
         self._scope = CancelScope()
+        self._innermost_scope: Callable[[], object]
         self._replay: Replay | None = None
         # What has been fed and not yet written.
         self._recorded = 0
@@ -99,7 +99,8 @@ class Runner:
         self._bodies: dict[str, tuple[CancelScope, Open]] = {}
         self._settling: set[CancelScope] = set()
         self._arrivals: list[_Arrival] = []
-        self._arrived = Event()
+        # Set by bodies that run side by side; None while there are none.
+        self._arrived: Event | None = None
         self._broken: Exception | None = None
 
     def drop(self) -> None:
@@ -111,6 +112,7 @@ class Runner:
         """Advance the run until it parks or ends; `ending` then says how, and is written."""
         try:
             with self._scope:
+                self._innermost_scope = scope_probe()
                 await self._load()
                 ending = await self._advance()
                 await self._write(ending)
@@ -128,8 +130,11 @@ class Runner:
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
 
     async def _load(self) -> None:
-        # A run that was never claimed before has no journal: the most frequent case, and one read less.
-        journal = Journal([], []) if self.row.executions == 1 else await self._journal()
+        if self.row.executions == 1:
+            # Never claimed before, so it has no journal: the most frequent case, and one read less.
+            self._guarded(self._begin)
+            return
+        journal = await self._journal()
         self._recorded = len(journal.entries)
         self._guarded(self._begin)
         for start in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
@@ -197,6 +202,7 @@ class Runner:
         """Perform open commands as tasks, side by side, until none is under way."""
         async with create_task_group() as tasks:
             while True:
+                self._arrived = Event()
                 self._guarded(self._absorb)
                 if self._broken is not None or self._current.outcome is not None:
                     break
@@ -214,6 +220,7 @@ class Runner:
                 await self._clock.wait(self._arrived, due)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
             tasks.cancel_scope.cancel()
+        self._arrived = None
 
     def _start_bodies(self, tasks: TaskGroup) -> None:
         for position, (step, used, started_at) in self._ready.items():
@@ -224,13 +231,16 @@ class Runner:
 
     async def _body(self, scope: CancelScope, position: str, step: Step[Any], used: int, started_at: int) -> None:
         with scope:
+            # A body whose race was decided before it could begin does not begin.
+            await checkpoint_if_cancelled()
             arrival = await self._attempt(position, step, used, started_at)
             if not scope.cancel_called:
                 self._arrivals.append(arrival)
         if not scope.cancel_called:
             del self._bodies[position]
         self._settling.discard(scope)
-        self._arrived.set()
+        if self._arrived is not None:
+            self._arrived.set()
 
     async def _attempt(self, position: str, step: Step[Any], used: int, started_at: int) -> _Arrival:
         info = StepInfo(self.row.run_id, self.row.workflow, step.name, position, used + 1)
@@ -244,36 +254,31 @@ class Runner:
         across a yield would tear apart the event loop's own bookkeeping, and is found here."""
         if self._broken is not None:
             return
-        scope = CancelScope()
-        scope.__enter__()
+        before = self._innermost_scope()
         try:
             do(*arguments)
         except Exception as error:
             self._broken = error
-        finally:
-            try:
-                scope.__exit__(None, None, None)
-            except RuntimeError:
-                self._broken = _scope_left_open(self._workflow)
-                if self._replay is not None:
-                    self._replay.close()
-                # Closing the generator has closed its scopes; now ours is the innermost again, or gone (trio).
-                _exit_quietly(scope)
+        if self._innermost_scope() is not before:
+            self._broken = _scope_left_open(self._workflow)
+            if self._replay is not None:
+                # Closing the generator closes its scopes.
+                self._replay.close()
 
     def _absorb(self) -> None:
         """Feed everything that has an outcome now, until only bodies and later timers are left."""
         replay = self._current
         while True:
-            self._forget_cancelled(replay)
+            if replay.cancelled:
+                self._forget_cancelled(replay)
             if replay.opened:
                 self._meet_opened(replay)
             elif self._arrivals:
                 arrivals, self._arrivals = self._arrivals, []
                 for arrival in arrivals:
                     self._settle_attempt(replay, arrival)
-            elif not self._fire_due_timers(replay):
+            elif not (self._timers and self._fire_due_timers(replay)):
                 break
-        self._arrived = Event()
 
     def _forget_cancelled(self, replay: Replay) -> None:
         for position in replay.cancelled:
@@ -462,8 +467,3 @@ def _scope_left_open(workflow: Workflow[..., Any]) -> MisuseError:
         "use `.options(timeout=...)` or race(..., sleep(...)) instead",
         f"{code.co_filename}:{code.co_firstlineno}",
     )
-
-
-def _exit_quietly(scope: CancelScope) -> None:
-    with suppress(RuntimeError):
-        scope.__exit__(None, None, None)

@@ -64,8 +64,8 @@ class Worker:
         self._look_at = 0
         # One claim at a time, so that all together never hold more than there are slots.
         self._claiming = Lock(fast_acquire=True)
-        # Replaced whenever a run leaves.
-        self._one_left = Event()
+        # Set when a run leaves; None while nobody waits for that.
+        self._one_left: Event | None = None
 
     def poke(self) -> None:
         """There may be a due run: claim now."""
@@ -98,22 +98,26 @@ class Worker:
             elif not self._is_stopping:
                 await self._clock.wait(self._news, self._look_at if self._has_slot else None)
 
-    async def stop(self) -> None:
-        """Claim no more, start no more steps, and wait until those in flight have ended and their runs are back."""
+    def halt(self) -> None:
+        """Claim no more, and start no more steps."""
         self._is_stopping = True
         self._news.set()
+
+    async def stop(self) -> None:
+        """Halt, and wait until the steps in flight have ended and their runs are back."""
+        self.halt()
         if self._is_serving:
             await self._stopped.wait()
         while self._leases.held:
-            await self._one_left.wait()
+            await self._a_run_leaves().wait()
 
     async def tick(self) -> int:
         """Claim one batch and wait until each of its runs has parked or ended; returns how many there were."""
         claimed = await self._claim()
         if self._runs is not None:
             self._start(claimed, self._runs)
-            for runner in claimed:
-                await runner.left.wait()
+            while any(runner.lease in self._leases.held for runner in claimed):
+                await self._a_run_leaves().wait()
         else:
             async with create_task_group() as keeping:
                 keeping.start_soon(self._leases.keep)
@@ -125,7 +129,7 @@ class Worker:
     async def drain(self) -> None:
         """Return when nothing is due and no run is held here."""
         while not self._is_stopping:
-            one_left = self._one_left
+            one_left = self._a_run_leaves()
             if await self.tick() == 0:
                 if not self._leases.held:
                     return
@@ -182,6 +186,12 @@ class Worker:
                     self._look_at = min(self._look_at, ending.due_at)
                 self._on_end(runner.row.run_id, ending)
             self._news.set()
-            one_left, self._one_left = self._one_left, Event()
-            one_left.set()
-            runner.left.set()
+            if self._one_left is not None:
+                self._one_left.set()
+                self._one_left = None
+
+    def _a_run_leaves(self) -> Event:
+        """Set when the next run leaves."""
+        if self._one_left is None:
+            self._one_left = Event()
+        return self._one_left

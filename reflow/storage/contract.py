@@ -12,7 +12,7 @@ X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from reflow._core.journal import Journal
@@ -102,5 +102,17 @@ class StorageAdapter(Protocol):
 
         H1. Entries come in the order in which they were recorded, of this run only; timers by position.
         H2. An unknown run has an empty journal.
+        """
+        ...
+
+    async def listen(self, wake: Callable[[], object]) -> None:
+        """Until cancelled, call `wake` in this event loop whenever there may be something new to do.
+
+        It is a hint: it may be called for nothing, and who must not miss anything looks now and then as well.
+
+        W1. It is called soon after a verb has stored a run or made one due earlier, through whatever adapter.
+        W2. Where that verb was called in this event loop and through this adapter, a claim that is made because of the
+            hint finds the run.
+        W3. It is not called any more once the listener was cancelled.
         """
         ...

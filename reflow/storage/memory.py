@@ -6,7 +6,7 @@ not pass with a value that no column would take.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from anyio.lowlevel import checkpoint
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from reflow._core.journal import Entry, Journal, Timer
 from reflow._core.status import RunStatus
 from reflow.errors import StorageError
+from reflow.storage.listeners import Listeners
 from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 
 __all__ = ["MemoryStorage"]
@@ -35,6 +36,7 @@ class MemoryStorage:
     def __init__(self) -> None:
         self._runs: dict[str, RunRow] = {}
         self._journals: dict[str, _Journal] = {}
+        self._listeners = Listeners()
 
     async def initialize(self) -> None:
         """Nothing to make ready."""
@@ -67,6 +69,7 @@ class MemoryStorage:
         )
         self._runs[run.run_id] = row
         self._journals[run.run_id] = _Journal([], {})
+        self._listeners.wake()
         return row, True
 
     async def claim_runs(
@@ -151,6 +154,10 @@ class MemoryStorage:
         await checkpoint()
         journal = self._journals.get(_stored("get_journal", run_id, str)) or _Journal([], {})
         return Journal(list(journal.entries), [journal.timers[position] for position in sorted(journal.timers)])
+
+    async def listen(self, wake: Callable[[], object]) -> None:
+        """Clauses W."""
+        await self._listeners.listen(wake)
 
     def _held(self, lease: Lease) -> RunRow | None:
         row = self._runs.get(lease.run_id)

@@ -1,8 +1,8 @@
 """`SQLiteStorage`: one file, no server. Several engines and processes of one machine may share it.
 
-Everything is written through one connection and the lane (group commit); reads have a connection of their own. WAL
-lets readers and the writer go on side by side; `begin immediate` takes the write lock before anything is read, so no
-transaction is ever refused half way.
+Everything is written through one lane (group commit), and read through another, so that loading a long journal holds
+up no commit. WAL lets the two go on side by side. `begin immediate` takes the write lock before anything is read, so no
+write is ever refused half way; what is read in one transaction belongs together, though others go on writing meanwhile.
 
 With `durability="full"`, the default, a commit is on the disk before the step that needs it starts
 (`synchronous=FULL`). With `"process"` (`NORMAL`) a kill of the process loses nothing, but a power cut may take back the
@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
-from sqlite3 import Connection
 from threading import Lock
 from typing import NamedTuple, TypeVar, get_args
 
@@ -27,13 +26,15 @@ from reflow._core.journal import Journal
 from reflow.errors import ConfigError, StorageError
 from reflow.storage._sqlite import verbs
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
-from reflow.storage._sqlite.lane import Lane, LaneStatistics
-from reflow.storage._sqlite.reader import Reader
+from reflow.storage._sqlite.lane import Lane, LaneStatistics, Verb
+from reflow.storage.listeners import Listeners
+from reflow.storage.loop import call_soon_here
 from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 
 __all__ = ["SQLiteStorage"]
 
-T = TypeVar("T")
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class SQLiteStorage:
@@ -53,6 +54,7 @@ class SQLiteStorage:
         self.durability: Durability = durability
         self._open: _Open | None = None
         self._users = 0
+        self._listeners = Listeners()
         self._changing = Lock()
 
     def __repr__(self) -> str:
@@ -63,7 +65,7 @@ class SQLiteStorage:
         self._users += 1
         try:
             with CancelScope(shield=True):
-                await to_thread.run_sync(self._ensure_open, CapacityLimiter(1), CapacityLimiter(1))
+                await to_thread.run_sync(self._ensure_open, limiter=CapacityLimiter(1))
         except BaseException:
             self._users -= 1
             raise
@@ -77,42 +79,53 @@ class SQLiteStorage:
 
     async def create_run(self, run: NewRun) -> tuple[RunRow, bool]:
         """Clauses C."""
-        return await self._write("create_run", partial(verbs.create_run, run=run))
+        # Already now: a claim that is made because of it is carried out behind this, often in the same transaction.
+        self._listeners.wake()
+        return await self._write("create_run", verbs.create_run, run)
 
     async def claim_runs(
         self, workflows: Sequence[tuple[str, int]], *, limit: int, lease_id: str, now: int, lease_until: int
     ) -> Claimed:
         """Clauses D."""
-        claim = partial(
-            verbs.claim_runs, workflows=workflows, limit=limit, lease_id=lease_id, now=now, lease_until=lease_until
-        )
-        return await self._write("claim_runs", claim)
+        claim = verbs.Claim(workflows, limit, lease_id, now, lease_until)
+        return await self._write("claim_runs", verbs.claim_runs, claim)
 
     async def heartbeat(self, leases: Sequence[Lease], *, lease_until: int) -> list[Lease]:
         """Clauses E."""
-        return await self._write("heartbeat", partial(verbs.heartbeat, leases=leases, lease_until=lease_until))
+        return await self._write("heartbeat", verbs.heartbeat, verbs.Heartbeat(leases, lease_until))
 
     async def save_progress(self, progress: Progress) -> bool:
         """Clauses F."""
-        return await self._write("save_progress", partial(verbs.save_progress, progress=progress))
+        return await self._write("save_progress", verbs.save_progress, progress)
 
     async def get_run(self, run_id: str) -> RunRow | None:
         """Clauses G."""
-        return await self._read("get_run", partial(verbs.get_run, run_id=run_id))
+        return await self._read("get_run", verbs.get_run, run_id)
 
     async def get_journal(self, run_id: str) -> Journal:
         """Clauses H."""
-        return await self._read("get_journal", partial(verbs.get_journal, run_id=run_id))
+        return await self._read("get_journal", verbs.get_journal, run_id)
+
+    async def listen(self, wake: Callable[[], object]) -> None:
+        """Clauses W."""
+        call_soon = call_soon_here()
+
+        def wake_there() -> None:
+            with suppress(RuntimeError):  # the event loop is gone
+                call_soon(wake)
+
+        with self._opened("listen").writing.watched(wake_there):
+            await self._listeners.listen(wake)
 
     def statistics(self) -> LaneStatistics:
         """Commits since the file was opened, and the verbs that shared them; zeros while it is closed."""
-        return LaneStatistics(0, 0) if self._open is None else self._open.lane.statistics()
+        return LaneStatistics(0, 0) if self._open is None else self._open.writing.statistics()
 
-    async def _write(self, verb: str, do: Callable[[Connection], T]) -> T:
-        return await self._opened(verb).lane.submit(verb, do)
+    async def _write(self, name: str, verb: Verb[A, R], argument: A) -> R:
+        return await self._opened(name).writing.submit(name, verb, argument)
 
-    async def _read(self, verb: str, do: Callable[[Connection], T]) -> T:
-        return await self._opened(verb).reader.read(verb, do)
+    async def _read(self, name: str, verb: Verb[A, R], argument: A) -> R:
+        return await self._opened(name).reading.submit(name, verb, argument)
 
     def _opened(self, verb: str) -> _Open:
         if self._open is None:
@@ -121,7 +134,7 @@ class SQLiteStorage:
 
     # ---- in a worker thread; the lock puts those who open and close at once in a row ---------------------------------
 
-    def _ensure_open(self, writing: CapacityLimiter, reading: CapacityLimiter) -> None:
+    def _ensure_open(self) -> None:
         with self._changing:
             if self._open is None:
                 writer = open_writer(self.path, self.durability)
@@ -130,18 +143,18 @@ class SQLiteStorage:
                 except BaseException:
                     writer.close()
                     raise
-                self._open = _Open(Lane(writer, self.path, writing), Reader(reader, self.path, reading))
+                self._open = _Open(Lane(writer, self.path, "begin immediate"), Lane(reader, self.path, "begin"))
 
     def _close_unused(self) -> None:
         with self._changing:
             if self._users == 0 and self._open is not None:
                 closing, self._open = self._open, None
-                closing.reader.close()
-                closing.lane.close()
+                closing.reading.close()
+                closing.writing.close()
 
 
 class _Open(NamedTuple):
     """What there is while the file is open."""
 
-    lane: Lane
-    reader: Reader
+    writing: Lane
+    reading: Lane

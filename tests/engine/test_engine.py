@@ -136,6 +136,9 @@ class Shielded:
         self._storage = storage
 
     def __getattr__(self, name: str) -> Any:
+        if name == "listen":
+            return self._storage.listen
+
         async def call(*args: Any, **kwargs: Any) -> Any:
             with CancelScope(shield=True):
                 return await getattr(self._storage, name)(*args, **kwargs)

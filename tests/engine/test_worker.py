@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 from anyio.lowlevel import checkpoint
 
 from reflow import Flow, sleep, step, workflow
+from reflow._engine.ends import Ends
 from tests.support.bodies import Steps
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
@@ -153,6 +155,7 @@ async def test_nothing_stays_behind(scene: Scene) -> None:
         for number in range(20):
             await engine.execute(scene.flow("abcdef"[number % 6]))
         await engine.drain()
-        left = len(engine._worker._leases.held) + len(engine._waiters)
+        gc.collect()
+        left = len(engine._worker._leases.held) + len(Ends.of(scene.tapped))
 
     assert 0 == left

@@ -1,4 +1,4 @@
-"""The lane: what shares a transaction, what a failure costs, and who goes on when somebody is interrupted."""
+"""The lane: what shares a transaction, what a failure costs, and what is carried out when somebody is interrupted."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import random
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
+from typing import TypeVar
 
 import anyio
 import pytest
-from anyio import CancelScope, CapacityLimiter, create_task_group, from_thread, to_thread, wait_all_tasks_blocked
+from anyio import CancelScope, create_task_group, from_thread, to_thread, wait_all_tasks_blocked
+from anyio.lowlevel import current_token
 
 from reflow import StorageError
 from reflow.storage._sqlite import connection
 from reflow.storage._sqlite.lane import Lane
 
 pytestmark = pytest.mark.anyio
+T = TypeVar("T")
 native = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 
@@ -34,11 +37,16 @@ class Line:
         self.outside = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         self.said: list[str] = []
         self.db.set_trace_callback(self.said.append)
-        self.lane = Lane(self.db, path, CapacityLimiter(1))
+        self.lane = Lane(self.db, path, "begin immediate")
+        self.said.clear()
 
     async def add(self, number: int) -> int:
         """Insert a number."""
-        return await self.lane.submit(f"add {number}", partial(_insert, number=number))
+        return await self.lane.submit(f"add {number}", _insert, number)
+
+    async def do(self, name: str, what: Callable[[Connection], T]) -> T:
+        """Carry out a job of another kind."""
+        return await self.lane.submit(name, lambda db, asked: [what(db) for _ in asked], None)
 
     @property
     def stored(self) -> list[int]:
@@ -51,21 +59,23 @@ class Line:
         return self.said.count("commit")
 
 
-def _insert(db: Connection, number: int) -> int:
-    db.execute("insert into number values (?)", (number,))
-    return number
+def _insert(db: Connection, numbers: Sequence[int]) -> list[int]:
+    for number in numbers:
+        db.execute("insert into number values (?)", (number,))
+    return list(numbers)
 
 
 class Gate:
     """A job that stops the lane's thread until it is let through."""
 
     def __init__(self) -> None:
+        self._loop = current_token()
         self._reached = anyio.Event()
         self._open = threading.Event()
 
     def __call__(self, db: Connection) -> str:
         """In the thread."""
-        from_thread.run_sync(self._reached.set)
+        from_thread.run_sync(self._reached.set, token=self._loop)
         assert self._open.wait(20)
         return "through"
 
@@ -84,7 +94,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
     """An empty table."""
     line = Line(tmp_path / "lane.db")
     yield line
-    line.db.close()
+    line.lane.close()
     line.outside.close()
 
 
@@ -114,7 +124,7 @@ async def test_verbs_called_during_a_commit_share_the_next(line: Line):
     """What is called while the thread is busy goes together into the transaction that follows."""
     gate = Gate()
     async with create_task_group() as tasks:
-        tasks.start_soon(line.lane.submit, "gate", gate)
+        tasks.start_soon(line.do, "gate", gate)
         await gate.reached()
         for number in range(20):
             tasks.start_soon(line.add, number)
@@ -141,7 +151,7 @@ async def test_order_of_calls_is_order_of_effects(line: Line):
     async def call(number: int) -> None:
         for round_number in range(3):
             called.append(number + round_number * 100)
-            await line.lane.submit("note", lambda db, note=called[-1]: applied.append(note))
+            await line.do("note", lambda db, note=called[-1]: applied.append(note))
 
     async with create_task_group() as tasks:
         for number in range(30):
@@ -160,11 +170,11 @@ async def test_a_single_verb_is_a_transaction_of_its_own(line: Line):
 
 async def test_nobody_is_answered_before_the_commit(line: Line):
     """While the commit is not done, no caller of the batch has its answer."""
-    committing, go_on, answered = anyio.Event(), threading.Event(), []
+    committing, go_on, answered, loop = anyio.Event(), threading.Event(), [], current_token()
 
     def stop_at_commit(said: str) -> None:
         if said == "commit":
-            from_thread.run_sync(committing.set)
+            from_thread.run_sync(committing.set, token=loop)
             assert go_on.wait(20)
 
     line.db.set_trace_callback(stop_at_commit)
@@ -215,7 +225,7 @@ async def test_a_job_that_breaks_the_commit_hurts_only_itself(line: Line):
 
     async def orphan() -> None:
         try:
-            await line.lane.submit("orphan", lambda db: db.execute("insert into child values (99)"))
+            await line.do("orphan", lambda db: db.execute("insert into child values (99)"))
         except StorageError as error:
             outcomes.append(error.reason)
 
@@ -254,14 +264,39 @@ async def test_a_lane_that_is_closed_says_so(line: Line):
     """After `close` every verb raises StorageError."""
     line.lane.close()
 
-    with pytest.raises(StorageError, match=r"could not add 1: .*closed database"):
+    with pytest.raises(StorageError, match=r"could not add 1: .*was closed"):
         await line.add(1)
+
+
+async def test_closing_finishes_what_was_called(line: Line):
+    """`close` waits for every verb that was called before it, and they are answered."""
+    gate = Gate()
+    async with create_task_group() as tasks:
+        tasks.start_soon(line.do, "gate", gate)
+        await gate.reached()
+        for number in range(20):
+            tasks.start_soon(line.add, number)
+        await wait_all_tasks_blocked()
+        tasks.start_soon(to_thread.run_sync, line.lane.close)
+        gate.let_through()
+
+    assert list(range(20)) == line.stored
+
+
+async def test_a_transaction_that_cannot_begin_leaves_the_lane_usable(line: Line):
+    """Where the driver refuses even to begin, the callers hear of it, and the next verb is carried out."""
+    line.db.execute("begin")
+    with pytest.raises(StorageError, match="cannot start a transaction"):
+        await line.add(1)
+    line.db.execute("rollback")
+
+    assert 1 == await line.add(1)
 
 
 # ---- interruption ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_cancelled_follower_is_carried_out(line: Line):
+async def test_a_caller_cancelled_while_it_waits_is_carried_out(line: Line):
     """A verb that waits for its turn is carried out though its caller is cancelled."""
     gate, scope = Gate(), CancelScope()
 
@@ -270,7 +305,7 @@ async def test_a_cancelled_follower_is_carried_out(line: Line):
             await line.add(1)
 
     async with create_task_group() as tasks:
-        tasks.start_soon(line.lane.submit, "gate", gate)
+        tasks.start_soon(line.do, "gate", gate)
         await gate.reached()
         tasks.start_soon(follow)
         tasks.start_soon(line.add, 2)
@@ -282,24 +317,26 @@ async def test_a_cancelled_follower_is_carried_out(line: Line):
     assert [1, 2] == line.stored
 
 
-async def test_a_cancelled_leader_goes_on_leading(line: Line):
-    """A leader that is cancelled while its batch is in the thread finishes it and answers everybody."""
+async def test_a_caller_cancelled_in_the_thread_is_carried_out(line: Line):
+    """A caller that is cancelled while its job is in the thread leaves at once; the job and those behind it go on."""
     gate, scope = Gate(), CancelScope()
     answers: list[str] = []
 
-    async def lead() -> None:
+    async def call() -> None:
         with scope:
-            answers.append(await line.lane.submit("gate", gate))
+            answers.append(await line.do("gate", gate))
+        answers.append("left")
 
     async with create_task_group() as tasks:
-        tasks.start_soon(lead)
+        tasks.start_soon(call)
         await gate.reached()
         tasks.start_soon(line.add, 1)
         scope.cancel()
         await wait_all_tasks_blocked()
+        before = list(answers)
         gate.let_through()
 
-    assert (["through"], [1]) == (answers, line.stored)
+    assert (["left"], ["left"], [1]) == (before, answers, line.stored)
 
 
 async def test_a_caller_cancelled_from_the_start_is_carried_out(line: Line):
@@ -313,98 +350,24 @@ async def test_a_caller_cancelled_from_the_start_is_carried_out(line: Line):
     async with create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(call, number)
+    await line.add(10)
 
-    assert list(range(10)) == line.stored
-
-
-@native
-async def test_a_leader_killed_in_the_thread_is_replaced(line: Line, anyio_backend: str):
-    """asyncio's own cancel() gets through the shield of a leader whose batch is in the thread: the batch is committed
-    nevertheless, the others in it and behind it are answered, and only after the commit."""
-    gate = Gate()
-    leader = asyncio.create_task(line.lane.submit("gate", gate))
-    in_batch = asyncio.create_task(line.add(1))
-    await gate.reached()
-    behind = asyncio.create_task(line.add(2))
-    await wait_all_tasks_blocked()
-
-    leader.cancel()
-    await wait_all_tasks_blocked()
-    early = [leader.cancelled(), in_batch.done(), behind.done()]
-    gate.let_through()
-
-    assert [True, False, False] == early
-    assert [1, 2] == await asyncio.gather(in_batch, behind)
-    assert (2, [1, 2]) == (line.commits, line.stored)
+    assert list(range(11)) == line.stored
 
 
 @native
-async def test_a_lonely_leader_killed_in_the_thread_leaves_the_lane_usable(line: Line, anyio_backend: str):
-    """Where nobody else waits, the batch of a killed leader is committed, and the next verb finds the lane free."""
-    gate = Gate()
-    leader = asyncio.create_task(line.lane.submit("gate", lambda db: (gate(db), _insert(db, 1))))
-    await gate.reached()
-
-    leader.cancel()
-    await wait_all_tasks_blocked()
-    following = asyncio.create_task(line.add(2))
-    await wait_all_tasks_blocked()
-    gate.let_through()
-
-    assert 2 == await following
-    assert (2, [1, 2]) == (line.commits, line.stored)
-
-
-@native
-async def test_a_leader_killed_before_its_thread_takes_its_job_along(line: Line, anyio_backend: str):
-    """A leader that is killed before it has taken the batch leaves without a trace; the next in line leads."""
-    leader = asyncio.create_task(line.add(1))
-    following = asyncio.create_task(line.add(2))
+async def test_the_first_of_a_batch_may_be_killed(line: Line, anyio_backend: str):
+    """asyncio's own cancel() of the caller that gathers a batch, before it is handed over, harms nobody: the batch is
+    committed, and the others are answered."""
+    first = asyncio.create_task(line.add(1))
+    second = asyncio.create_task(line.add(2))
     # One step of the loop: both have called, nothing is in the thread.
     await asyncio.sleep(0)
 
-    leader.cancel()
+    first.cancel()
 
-    assert 2 == await following
-    assert [2] == line.stored
-
-
-@native
-async def test_a_killed_follower_takes_its_job_along(line: Line, anyio_backend: str):
-    """A follower that is killed while it waits for its turn leaves without a trace, and does not get the lead."""
-    gate = Gate()
-    leader = asyncio.create_task(line.lane.submit("gate", gate))
-    await gate.reached()
-    killed, kept = asyncio.create_task(line.add(1)), asyncio.create_task(line.add(2))
-    await wait_all_tasks_blocked()
-
-    killed.cancel()
-    await wait_all_tasks_blocked()
-    gate.let_through()
-
-    assert ["through", 2] == await asyncio.gather(leader, kept)
-    assert [2] == line.stored
-
-
-@native
-async def test_a_follower_killed_as_it_gets_the_lead_hands_it_on(line: Line, anyio_backend: str):
-    """A follower that is killed in the moment in which it is to lead hands the lead to the next."""
-    gate = Gate()
-
-    async def lead() -> None:
-        await line.lane.submit("gate", gate)
-        # The heir has been told, and has not run yet.
-        heir.cancel()
-
-    leader = asyncio.create_task(lead())
-    await gate.reached()
-    heir, following = asyncio.create_task(line.add(1)), asyncio.create_task(line.add(2))
-    await wait_all_tasks_blocked()
-    gate.let_through()
-
-    assert 2 == await following
-    await leader
-    assert (True, [2]) == (heir.cancelled(), line.stored)
+    assert 2 == await second
+    assert (True, [1, 2]) == (first.cancelled(), line.stored)
 
 
 @native
@@ -430,8 +393,7 @@ async def test_any_callers_may_be_killed_at_any_time(line: Line, anyio_backend: 
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-@pytest.mark.parametrize("who", ["leader", "follower"])
-def test_ctrl_c_leaves_the_lane_usable(line: Line, loop: str, who: str):
+def test_ctrl_c_leaves_the_lane_usable(line: Line, loop: str):
     """Ctrl-C reaches a caller in the main task; clean-up code can write afterwards, and others keep their answers."""
     answers: list[int] = []
 
@@ -448,13 +410,12 @@ def test_ctrl_c_leaves_the_lane_usable(line: Line, loop: str, who: str):
             gate.let_through()
 
         async with create_task_group() as tasks:
-            if who == "follower":
-                tasks.start_soon(_shielded, partial(line.lane.submit, "gate", gate))
-                await gate.reached()
+            tasks.start_soon(_shielded, partial(line.do, "gate", gate))
+            await gate.reached()
             tasks.start_soon(_shielded, partial(answer, 2))
             tasks.start_soon(_shielded, interrupt)
             try:
-                await line.lane.submit("main", gate if who == "leader" else partial(_insert, number=1))
+                await line.add(1)
                 await anyio.sleep_forever()
             finally:
                 with CancelScope(shield=True):
@@ -463,7 +424,7 @@ def test_ctrl_c_leaves_the_lane_usable(line: Line, loop: str, who: str):
     with pytest.raises(KeyboardInterrupt):
         _bare(partial(anyio.run, main, backend=loop))
 
-    assert ([2, 3], [2, 3]) == (sorted(answers), [number for number in line.stored if number != 1])
+    assert ([2, 3], [1, 2, 3]) == (sorted(answers), line.stored)
 
 
 def _press_ctrl_c() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group, from_thread
+from anyio.lowlevel import current_token
 
 from reflow import (
     ConfigError,
@@ -77,13 +78,13 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 def writer_of(storage: SQLiteStorage) -> sqlite3.Connection:
     """The connection that the adapter writes with."""
     assert storage._open is not None
-    return storage._open.lane._db
+    return storage._open.writing._db
 
 
 def reader_of(storage: SQLiteStorage) -> sqlite3.Connection:
     """The connection that the adapter reads with."""
     assert storage._open is not None
-    return storage._open.reader._db
+    return storage._open.reading._db
 
 
 async def initialized(path: Path) -> None:
@@ -440,13 +441,13 @@ async def test_a_file_with_other_tables_is_shared(file: Path):
 
 async def test_a_locked_file_is_waited_for(storage: SQLiteStorage, file: Path):
     """While another connection holds the lock, verbs wait; none fails, and all are carried out once it is gone."""
-    tried, count = anyio.Event(), 0
+    tried, count, loop = anyio.Event(), 0, current_token()
 
     def trying(said: str) -> None:
         nonlocal count
         count += said == "begin immediate"
         if count == 3:
-            from_thread.run_sync(tried.set)
+            from_thread.run_sync(tried.set, token=loop)
 
     writer_of(storage).set_trace_callback(trying)
     with connected(file) as other:
@@ -506,12 +507,12 @@ async def test_a_long_read_holds_up_no_write(storage: SQLiteStorage):
     """While the reader is in the middle of a journal, verbs that write are carried out; the read sees one state."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
-    reading, go_on = anyio.Event(), threading.Event()
+    reading, go_on, loop = anyio.Event(), threading.Event(), current_token()
     journals = []
 
     def stop_between(said: str) -> None:
         if "from reflow_timer" in said:
-            from_thread.run_sync(reading.set)
+            from_thread.run_sync(reading.set, token=loop)
             assert go_on.wait(20)
 
     reader_of(storage).set_trace_callback(stop_between)

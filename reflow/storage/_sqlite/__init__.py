@@ -1,2 +1,2 @@
-"""The parts of `SQLiteStorage`. Reading order: schema, verbs, connection, lane, reader. The last two are where async
+"""The parts of `SQLiteStorage`. Reading order: schema, verbs, connection, lane. The last is where async
 code ends and threads begin."""

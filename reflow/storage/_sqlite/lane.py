@@ -1,68 +1,86 @@
 """The lane: group commit. Verbs called concurrently share one thread hop and one transaction.
 
-Model. Callers queue jobs. At any time at most one of them leads: it takes what is queued as a batch, has it applied in
-a worker thread inside one `begin immediate` transaction, answers everybody in the batch, and hands the lead to the
-first one queued meanwhile. There is no task of the lane's own, so a storage works wherever its verbs are awaited, and
-nothing is left over when nobody calls.
+Model. A lane is a thread that owns a connection. Verbs called in one turn of the event loop gather in a *batch*: the
+first caller waits for one checkpoint, so that whoever is ready to run may join, and hands the batch over. The thread
+takes all batches that have come in while it was busy, applies their jobs inside one transaction, and wakes the callers,
+a whole batch by one signal. Neighbouring jobs of the same verb are applied by one call, so that a verb can prepare its
+statements once for all of them.
 
-Invariants. Jobs are applied in the order in which they were queued. A job is answered only after its transaction is
-committed. A job that fails hurts only itself: the batch is rolled back and its jobs are redone one by one, each in a
-transaction of its own. As long as anybody waits, somebody leads.
+Invariants. Jobs are applied in the order in which they were handed over. A job is answered only after its transaction
+is committed. A job that fails hurts only itself: the transaction is rolled back and its jobs are redone one by one,
+each in a transaction of its own.
 
-Cancellation. Waiting is shielded: a job that has been queued is carried out even if its caller is cancelled, so that
-nobody is left not knowing half of what happened. A shield does not keep out asyncio's own `task.cancel()`, nor Ctrl-C.
-Who is interrupted so leaves at once: a job still queued goes with it; a batch already taken is finished by its thread,
-and whoever leads next waits for that, answers the others in the batch, and only then takes the next one.
+Watching. While somebody wants to know what other connections and processes write, an idle thread looks for it every
+hundredth of a second (`pragma data_version`, which reads shared memory only), and a busy one between transactions.
+
+Cancellation. A job that was called is carried out, whether its caller still waits or not: a caller that is cancelled,
+or killed by asyncio's own `cancel()` or by Ctrl-C, only does not hear of it. Nobody else notices.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import chain
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from sqlite3 import Connection
-from threading import Lock
-from typing import Any, NamedTuple, TypeVar, cast
+from threading import Lock, Thread, local
+from typing import Any, NamedTuple, TypeVar
 
-from anyio import CancelScope, CapacityLimiter, Event, to_thread
-from anyio.lowlevel import checkpoint
+from anyio import Event
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from reflow.errors import StorageError
 from reflow.storage._sqlite.connection import patiently, translated
+from reflow.storage.loop import call_soon_here
 
-__all__ = ["Lane", "LaneStatistics"]
+__all__ = ["Lane", "LaneStatistics", "Verb"]
 
-T = TypeVar("T")
+A = TypeVar("A")
+R = TypeVar("R")
 
-_LARGEST_BATCH = 1_000
+Verb = Callable[[Connection, Sequence[A]], Sequence[R]]
+"""What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
+
+_LARGEST_TRANSACTION = 1_000
+_WATCH_EVERY_S = 0.01
 
 
 class _Job:
-    """One verb call: what to do, and what came of it."""
+    """One call of a verb, and what came of it."""
 
-    __slots__ = ("do", "error", "is_awaited", "is_done", "result", "turn", "verb")
+    __slots__ = ("answer", "argument", "error", "name", "verb")
 
-    def __init__(self, verb: str, do: Callable[[Connection], Any]) -> None:
+    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any) -> None:
+        self.name = name
         self.verb = verb
-        self.do = do
-        self.is_done = False
-        self.is_awaited = True
-        self.result: Any = None
+        self.argument = argument
+        self.answer: Any = None
         self.error: Exception | None = None
-        # Set when the job is answered, or when its caller is to lead.
-        self.turn = Event()
 
 
 class _Batch:
-    """Jobs that share a transaction. `is_applied` is guarded by the lock of the lane."""
+    """Jobs called in one turn of an event loop, whose callers are woken together."""
 
-    __slots__ = ("is_applied", "jobs")
+    __slots__ = ("call_soon", "done", "jobs")
 
-    def __init__(self, jobs: list[_Job]) -> None:
-        self.jobs = jobs
-        self.is_applied = False
+    def __init__(self) -> None:
+        self.jobs: list[_Job] = []
+        self.done = Event()
+        self.call_soon = call_soon_here()
+
+    def wake(self) -> None:
+        """Tell the callers that their jobs have been answered; for another thread."""
+        with suppress(RuntimeError):  # the event loop is gone, and everybody in it
+            self.call_soon(self.done.set)
+
+
+class _Gathering(local):
+    """The batch that callers may still join: one for each event loop, so for each thread."""
+
+    batch: _Batch | None = None
 
 
 class LaneStatistics(NamedTuple):
@@ -73,108 +91,161 @@ class LaneStatistics(NamedTuple):
 
 
 class Lane:
-    """The one way to write to a file from this process."""
+    """The one way to use a connection: `begin` is the statement that opens its transactions."""
 
-    def __init__(self, db: Connection, path: Path, limiter: CapacityLimiter) -> None:
+    def __init__(self, db: Connection, path: Path, begin: str) -> None:
         self._db = db
         self._path = path
-        self._limiter = limiter
-        self._queue: list[_Job] = []
-        self._batch = _Batch([])
-        self._leader: _Job | None = None
-        # Held by the thread that uses the connection: after an interruption there may be two for a moment.
-        self._in_use = Lock()
+        self._begin = begin
+        self._gathering = _Gathering()
+        self._inbox: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._is_closed = False
+        self._handing_over = Lock()
         self._commits = 0
         self._verbs = 0
+        self._watchers: list[Callable[[], object]] = []
+        self._version = 0
+        self._version = self._data_version()
+        self._thread = Thread(target=self._work, name=f"reflow {begin} {path.name}", daemon=True)
+        self._thread.start()
 
     def statistics(self) -> LaneStatistics:
         """What was done so far."""
         return LaneStatistics(self._commits, self._verbs)
 
-    async def submit(self, verb: str, do: Callable[[Connection], T]) -> T:
-        """Carry out `do` inside a transaction that is committed when this returns."""
-        job = _Job(verb, do)
-        self._queue.append(job)
-        try:
-            with CancelScope(shield=True):
-                if self._leader is None:
-                    self._leader = job
-                else:
-                    await job.turn.wait()
-                while not job.is_done:
-                    await self._advance()
-        finally:
-            self._leave(job)
+    async def submit(self, name: str, verb: Verb[A, R], argument: A) -> R:
+        """The answer of `verb` to `argument`, from a transaction that is committed when this returns."""
+        job = _Job(name, verb, argument)
+        batch = self._gathering.batch
+        if batch is None:
+            batch = self._gathering.batch = _Batch()
+            batch.jobs.append(job)
+            try:
+                await cancel_shielded_checkpoint()
+            finally:
+                self._gathering.batch = None
+                self._hand_over(batch)
+        else:
+            batch.jobs.append(job)
+        await batch.done.wait()
         if job.error is not None:
             raise job.error
-        return cast(T, job.result)
+        answer: R = job.answer
+        return answer
+
+    @contextmanager
+    def watched(self, on_change: Callable[[], object]) -> Generator[None]:
+        """Have `on_change` called, in the thread of the lane, when another connection has written to the file."""
+        self._watchers.append(on_change)
+        # The thread may be waiting without a limit.
+        self._hand_over(_Batch())
+        try:
+            yield
+        finally:
+            self._watchers.remove(on_change)
 
     def close(self) -> None:
-        """Close the connection, after the batch that is being applied; for a thread."""
-        with self._in_use:
-            self._db.close()
+        """Finish what was handed over, then close the connection; blocks."""
+        with self._handing_over:
+            if not self._is_closed:
+                self._is_closed = True
+                self._inbox.put(None)
+        self._thread.join()
+        self._db.close()
 
-    async def _advance(self) -> None:
-        if not self._batch.jobs:
-            # Whoever is ready to run now may join the batch.
-            await checkpoint()
-            self._batch = _Batch(self._queue[:_LARGEST_BATCH])
-            del self._queue[:_LARGEST_BATCH]
-        batch = self._batch
-        try:
-            await to_thread.run_sync(self._apply_once, batch, limiter=self._limiter)
-        except Exception as error:
-            for job in batch.jobs:
-                job.error = StorageError(job.verb, f"no thread could be had: {error}")
-                job.error.__cause__ = error
-        self._batch = _Batch([])
+    def _hand_over(self, batch: _Batch) -> None:
+        with self._handing_over:
+            if not self._is_closed:
+                self._inbox.put(batch)
+                return
         for job in batch.jobs:
-            job.is_done = True
-            job.turn.set()
+            job.error = StorageError(job.name, f"{self._path} was closed")
+        batch.done.set()
 
-    def _leave(self, job: _Job) -> None:
-        job.is_awaited = False
-        if not job.is_done:
-            with suppress(ValueError):
-                self._queue.remove(job)
-        if self._leader is job:
-            waiting = (other for other in chain(self._batch.jobs, self._queue) if other.is_awaited)
-            self._leader = next(waiting, None)
-            if self._leader is not None:
-                self._leader.turn.set()
+    # ---- in the thread ----------------------------------------------------------------------------------------------
 
-    # ---- in the worker thread ---------------------------------------------------------------------------------------
+    def _work(self) -> None:
+        while batches := self._next_batches():
+            jobs = [job for batch in batches for job in batch.jobs]
+            for first in range(0, len(jobs), _LARGEST_TRANSACTION):
+                self._apply(jobs[first : first + _LARGEST_TRANSACTION])
+            while batches:
+                batches.pop().wake()
+            # What they hold must not live until the next verb comes.
+            del batches, jobs
 
-    def _apply_once(self, batch: _Batch) -> None:
-        with self._in_use:
-            if not batch.is_applied:
-                batch.is_applied = True
-                self._apply(batch.jobs)
+    def _next_batches(self) -> list[_Batch]:
+        """All batches that have come in, as far as a transaction holds them; none when the lane is closed."""
+        batch = self._next_batch()
+        if batch is None:
+            return []
+        batches, size = [batch], len(batch.jobs)
+        while size < _LARGEST_TRANSACTION and not self._inbox.empty():
+            batch = self._inbox.get()
+            if batch is None:
+                # Nothing comes after it; read it again when these are done.
+                self._inbox.put(None)
+                break
+            batches.append(batch)
+            size += len(batch.jobs)
+        return batches
 
-    def _apply(self, jobs: list[_Job]) -> None:
+    def _next_batch(self) -> _Batch | None:
+        while self._watchers:
+            self._look_for_changes()
+            with suppress(Empty):
+                return self._inbox.get(timeout=_WATCH_EVERY_S)
+        return self._inbox.get()
+
+    def _look_for_changes(self) -> None:
+        version = self._data_version()
+        if version != self._version:
+            self._version = version
+            for on_change in tuple(self._watchers):
+                on_change()
+
+    def _data_version(self) -> int:
+        try:
+            version: int = self._db.execute("pragma data_version").fetchone()[0]
+        except sqlite3.Error:
+            # Busy, or broken: verbs will say so.
+            return self._version
+        return version
+
+    def _apply(self, jobs: Sequence[_Job]) -> None:
         db = self._db
         try:
-            patiently(lambda: db.execute("begin immediate"))
-        except sqlite3.Error as error:
+            patiently(lambda: db.execute(self._begin))
+        except Exception as error:
             # No job's fault; to try each by itself would wait as many times.
-            for job in jobs:
-                job.error = self._named(job, error)
+            self._refuse(jobs, error)
             return
         try:
-            for job in jobs:
-                job.result = job.do(db)
+            for verb, same in groupby(jobs, _verb_of):
+                _answer(db, verb, list(same))
             db.execute("commit")
             self._commits += 1
             self._verbs += len(jobs)
         except Exception as error:
             # SQLite has rolled back by itself after some errors (disk full, I/O).
             if db.in_transaction:
-                db.execute("rollback")
+                with suppress(sqlite3.Error):
+                    db.execute("rollback")
             if len(jobs) == 1:
-                jobs[0].error = self._named(jobs[0], error)
+                self._refuse(jobs, error)
             else:
                 for job in jobs:
                     self._apply([job])
 
-    def _named(self, job: _Job, error: Exception) -> Exception:
-        return translated(job.verb, self._path).of(error)
+    def _refuse(self, jobs: Iterable[_Job], error: Exception) -> None:
+        for job in jobs:
+            job.error = translated(job.name, self._path).of(error)
+
+
+def _verb_of(job: _Job) -> Verb[Any, Any]:
+    return job.verb
+
+
+def _answer(db: Connection, verb: Verb[Any, Any], jobs: list[_Job]) -> None:
+    for job, answer in zip(jobs, verb(db, [job.argument for job in jobs]), strict=True):
+        job.answer = answer

@@ -1,0 +1,23 @@
+"""How a thread reaches the event loop that waits for it, asyncio's or trio's: anyio has no call that does not block."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TypeAlias
+
+__all__ = ["CallSoon", "call_soon_here"]
+
+CallSoon: TypeAlias = Callable[[Callable[[], object]], object]
+"""Has something called in an event loop, from any thread; RuntimeError when the loop is gone."""
+
+
+def call_soon_here() -> CallSoon:
+    """The one of the event loop that runs here."""
+    # asyncio second, because trio may be a guest in its loop.
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        call_soon: CallSoon = trio.lowlevel.current_trio_token().run_sync_soon
+        return call_soon
+    return asyncio.get_running_loop().call_soon_threadsafe

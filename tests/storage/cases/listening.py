@@ -1,0 +1,60 @@
+"""Clauses W: listen."""
+
+from __future__ import annotations
+
+from anyio import Event, create_task_group, wait_all_tasks_blocked
+from anyio.lowlevel import checkpoint
+
+from reflow import StorageAdapter
+from tests.storage.cases.words import Another, claim, ids, new_run, opened
+
+
+async def w1_listeners_are_woken(storage: StorageAdapter, another: Another) -> None:
+    """Whoever listens is woken by a run that is stored, through the same adapter or another."""
+    async with opened(another()) as other, create_task_group() as tasks:
+        for number, creating in enumerate((storage, other)):
+            woken = [Event(), Event()]
+            for listening, event in zip((storage, other), woken, strict=True):
+                tasks.start_soon(listening.listen, event.set)
+            await wait_all_tasks_blocked()
+            await creating.create_run(new_run(str(number)))
+            for event in woken:
+                await event.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def w2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, another: Another) -> None:
+    """A claim that is sent as soon as the hint comes finds the run."""
+    hint, found = Event(), []
+
+    async def look() -> None:
+        await hint.wait()
+        found.extend(ids(await claim(storage)))
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(storage.listen, hint.set)
+        tasks.start_soon(look)
+        await wait_all_tasks_blocked()
+        await storage.create_run(new_run("r"))
+        while not found:
+            await checkpoint()
+        tasks.cancel_scope.cancel()
+
+    assert ["r"] == found
+
+
+async def w3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another: Another) -> None:
+    """Who was cancelled is not called any more, and others are."""
+    calls: list[str] = []
+    hint = Event()
+    async with create_task_group() as others:
+        others.start_soon(storage.listen, hint.set)
+        async with create_task_group() as tasks:
+            tasks.start_soon(storage.listen, lambda: calls.append("woken"))
+            await wait_all_tasks_blocked()
+            tasks.cancel_scope.cancel()
+        await storage.create_run(new_run("r"))
+        await hint.wait()
+        others.cancel_scope.cancel()
+
+    assert [] == calls
