@@ -1,25 +1,29 @@
-"""`python -m tests.bench [NAME ...]`: each workload on both event loops, with fsync on every commit.
+"""What Reflow costs: each workload on both event loops, with fsync on every commit, its results verified.
 
-`--durability process` measures without fsync on every commit, `--quick` smaller sizes.
+Of each measurement there is one line of JSON and one table. Throughputs are shown beside a floor: a bare loop over
+sqlite3 that writes the same rows in as many commits.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
 import sqlite3
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-import anyio
-
 from reflow.storage._sqlite.connection import Durability
 from tests.bench import backlog, chain, dispatch, many, recovery, sleepers, wide
+from tests.bench.result import Result
 from tests.bench.setting import Setting
 
-WORKLOADS: dict[str, Callable[[Setting], Awaitable[None]]] = {
+BACKENDS = ("asyncio", "trio")
+
+WORKLOADS: dict[str, Callable[[Setting], Iterator[Result]]] = {
     "chain": chain.measure,
     "many": many.measure,
     "recovery": recovery.measure,
@@ -30,22 +34,40 @@ WORKLOADS: dict[str, Callable[[Setting], Awaitable[None]]] = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the named workloads, or all, each in a temporary folder of its own."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(WORKLOADS))
-    parser.add_argument("--backend", choices=["asyncio", "trio"], action="append")
-    parser.add_argument("--durability", choices=get_args(Durability), default="full")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which workloads: {', '.join(WORKLOADS)} (all)")
+    add_setting(parser)
+    parser.add_argument("--quick", dest="size", action="store_const", const="quick", help="less, to see the shape only")
+    parser.add_argument("--tiny", dest="size", action="store_const", const="tiny", help="to see only that it runs")
+    parser.set_defaults(size="full")
+    parser.add_argument("--json", action="store_true", help="lines of JSON only")
+    options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(WORKLOADS):
         parser.error(f"unknown: {', '.join(unknown)}")
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.system()}\n")
+    machine = {
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+    }
+    print(json.dumps(machine), flush=True)
     for name in options.names or WORKLOADS:
-        for backend in options.backend or ["asyncio", "trio"]:
+        for backend in options.backend or BACKENDS:
             with tempfile.TemporaryDirectory(prefix="reflow-bench-") as folder:
-                setting = Setting(Path(folder), backend, options.durability, options.quick)
-                anyio.run(WORKLOADS[name], setting, backend=backend)
+                setting = Setting(Path(folder), backend, options.durability, options.size)
+                for workload, figures in WORKLOADS[name](setting):
+                    named = Result(workload, {"backend": backend, "durability": setting.durability, **figures})
+                    print(named.line() if options.json else f"\n{named.line()}\n{named.table()}", flush=True)
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """The options that every measurement has."""
+    parser.add_argument("--backend", choices=BACKENDS, action="append", help="the event loop (both)")
+    parser.add_argument(
+        "--durability", choices=get_args(Durability), default="full", help="full (default): fsync on every commit"
+    )
 
 
 if __name__ == "__main__":

@@ -1,38 +1,54 @@
-"""W7: what a claim costs with 100, 10,000 and 1,000,000 pending and as many ended rows in the file."""
+"""W7: what a claim costs with 100, 10,000 and 1,000,000 pending and as many finished rows in the file."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 from reflow import RunStatus, SQLiteStorage
 from reflow.storage._sqlite.connection import open_writer
+from tests.bench.contents import Contents, contents
+from tests.bench.result import Result, percentiles
 from tests.bench.setting import Setting
 
+_AT_ONCE = 10
+
 _FILL = f"""insert into reflow_run (run_id, workflow, version, rules, status, due_at, executions, created_at,
-    updated_at, input, output)
+    updated_at, input)
     with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)
     select ? || i, 'backlog', 1, 1, case when ? then '{RunStatus.PENDING}' else '{RunStatus.COMPLETED}' end,
-        case when ? then i end, 0, 0, 0, x'80', null from n"""
+        case when ? then i end, 0, 0, 0, x'80' from n"""
 
 
-async def measure(setting: Setting) -> None:
-    """Claims of 10 from each backlog, far fewer than it holds."""
-    sizes = (100, 10_000, 100_000 if setting.quick else 1_000_000)
+def measure(setting: Setting) -> Iterator[Result]:
+    """Claims of 10 from each backlog, in turn."""
+    sizes = setting.sized((100, 10_000, 1_000_000), (100, 10_000, 100_000), (100, 1_000))
+    paths = {rows: setting.new_path() for rows in sizes}
+    for rows, path in paths.items():
+        _fill(path, rows)
+    claims = setting.sized(300, 100, 5)
+    times = setting.run(_claim, [setting.storage(path) for path in paths.values()], claims)
     medians: list[float] = []
-    for rows in sizes:
-        storage = setting.storage(f"backlog-{rows}")
-        _fill(storage, rows)
-        medians.append(await _claim_ms(storage, min(rows, 1_000)))
-    setting.show(
-        "W7 claim 10 of a backlog",
-        **{f"median_ms_{rows}": ms for rows, ms in zip(sizes, medians, strict=True)},
-        largest_to_smallest=medians[-1] / medians[0],
-    )
+    for (rows, path), seconds in zip(paths.items(), times, strict=True):
+        found = contents(path)
+        claimed = min(rows, claims * _AT_ONCE)
+        assert Contents(_without_none({"pending": rows - claimed, "running": claimed, "completed": rows}), 0) == found
+        figures = percentiles(seconds)
+        medians.append(figures["p50_ms"])
+        yield Result(
+            "W7 claim", {"pending": rows, "finished": rows, "claims": claims, "runs_each": _AT_ONCE, **figures}
+        )
+    yield Result("W7 claim, largest to smallest backlog", {"ratio_of_p50": medians[-1] / medians[0]})
 
 
-def _fill(storage: SQLiteStorage, rows: int) -> None:
-    db = open_writer(storage.path, "process")
+def _without_none(counts: dict[str, int]) -> dict[str, int]:
+    return {status: count for status, count in counts.items() if count}
+
+
+def _fill(path: Path, rows: int) -> None:
+    db = open_writer(path, "process")
     for pending in (True, False):
         db.execute("begin immediate")
         db.execute(_FILL, (rows, f"{pending}-", pending, pending))
@@ -41,16 +57,21 @@ def _fill(storage: SQLiteStorage, rows: int) -> None:
     db.close()
 
 
-async def _claim_ms(storage: SQLiteStorage, claims: int) -> float:
-    """The median over claims, each in a commit of its own."""
-    await storage.initialize()
-    times: list[float] = []
-    for number in range(claims // 10):
-        started = time.perf_counter()
-        claimed = await storage.claim_runs(
-            [("backlog", 1)], limit=10, lease_id=uuid4().hex, now=2**50 + number, lease_until=2**51
-        )
-        times.append(time.perf_counter() - started)
-        assert len(claimed.runs) == 10
-    await storage.close()
-    return sorted(times)[len(times) // 2] * 1e3
+async def _claim(storages: list[SQLiteStorage], claims: int) -> list[list[float]]:
+    """The seconds of each claim, by storage. A lease is over as soon as it is given: the backlog stays as long as it
+    is, and who was claimed is at its end."""
+    times: list[list[float]] = [[] for _ in storages]
+    for storage in storages:
+        await storage.initialize()
+    for number in range(claims):
+        for storage, seconds in zip(storages, times, strict=True):
+            now = 2**50 + number
+            started = time.perf_counter()
+            claimed = await storage.claim_runs(
+                [("backlog", 1)], limit=_AT_ONCE, lease_id=uuid4().hex, now=now, lease_until=now
+            )
+            seconds.append(time.perf_counter() - started)
+            assert _AT_ONCE == len({row.run_id for row in claimed.runs})
+    for storage in storages:
+        await storage.close()
+    return times

@@ -3,46 +3,62 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
+from reflow import Engine, Flow, step, workflow
 from tests.bench import workflows
-from tests.bench.floor import rows_per_second
+from tests.bench.contents import Contents, contents
+from tests.bench.floor import Rows
+from tests.bench.result import Result
 from tests.bench.setting import Setting
+from tests.bench.throughput import Stopwatch, beside_floor
+
+_began: list[float] = []
 
 
-async def measure(setting: Setting) -> None:
-    """Both chains, beside the floor: one row a commit."""
-    floor = rows_per_second(setting, rows=2_000, batch=1)
-    await _chain(setting, 1_000, floor)
-    await _long_chain(setting, 2_000 if setting.quick else 10_000)
+def measure(setting: Setting) -> Iterator[Result]:
+    """Both chains."""
+    length, repetitions = setting.sized((1_000, 7), (1_000, 3), (10, 1))
+    figures = beside_floor(setting, Rows(runs=1, steps=length), repetitions, once, length)
+    yield Result("W1 chain", {"steps": length, **figures})
+    length = setting.sized(10_000, 5_000, 50)
+    yield Result("W1 long chain", {"steps": length, **setting.run(_long_chain, setting, length)})
 
 
-async def _chain(setting: Setting, length: int, floor: float) -> None:
-    async with setting.engine(setting.storage("chain"), workflows.chain) as engine:
-        await engine.execute(workflows.chain(10))
-        started = time.perf_counter()
-        result = await engine.execute(workflows.chain(length))
-        took = time.perf_counter() - started
+async def once(setting: Setting, length: int = 1_000) -> Stopwatch:
+    """One chain in a warm engine."""
+    storage = setting.storage()
+    async with Engine(storage, [workflows.chain]) as engine:
+        await engine.execute(workflows.chain(1))
+        with Stopwatch(storage) as watch:
+            result = await engine.execute(workflows.chain(length))
     assert result == length * (length - 1) // 2
-    setting.show(
-        "W1 chain",
-        steps=length,
-        steps_per_second=length / took,
-        floor_rows_per_second=floor,
-        ratio_to_floor=length / took / floor,
-    )
+    assert Contents({"completed": 2}, 1 + length) == contents(storage.path)
+    return watch
 
 
-async def _long_chain(setting: Setting, length: int) -> None:
-    workflows.began.clear()
-    async with setting.engine(setting.storage("long-chain"), workflows.marked) as engine:
-        result = await engine.execute(workflows.marked(length))
+async def mark(a: int, b: int) -> int:
+    """`add`, and notes when it began."""
+    _began.append(time.perf_counter())
+    return a + b
+
+
+@workflow
+def marked(length: int) -> Flow[int]:
+    """`chain` with bodies that note when they began."""
+    total = 0
+    for number in range(length):
+        total = yield step(mark, total, number)
+    return total
+
+
+async def _long_chain(setting: Setting, length: int) -> dict[str, float]:
+    """The rate of the first tenth and of the last."""
+    _began.clear()
+    async with Engine(setting.storage(), [marked]) as engine:
+        result = await engine.execute(marked(length))
     assert result == length * (length - 1) // 2
-    began = workflows.began
-    first, last = 1_000 / (began[1_000] - began[0]), 999 / (began[-1] - began[-1_000])
-    setting.show(
-        "W1 long chain",
-        steps=length,
-        first_1000_per_second=first,
-        last_1000_per_second=last,
-        last_to_first=last / first,
-    )
+    assert len(_began) == length
+    tenth = length // 10
+    first, last = (tenth / (_began[start + tenth] - _began[start]) for start in (0, length - tenth - 1))
+    return {"first_tenth_per_second": first, "last_tenth_per_second": last, "last_to_first": last / first}

@@ -1,31 +1,34 @@
-"""W4: from `enqueue` to the start of the first body, one dispatch after the other: in process, and from a second
-process on the same file. And what an idle engine costs meanwhile.
+"""W4: from `enqueue` to the start of the body, 200 times one after the other: in process, and from a second process on
+the same file. And what an idle engine costs.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import random
+import sqlite3
 import time
-from uuid import uuid4
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import anyio
-from anyio import Event, to_thread
 
-from reflow import Engine, Flow, SQLiteStorage, step, workflow
-from tests.bench.setting import Setting, percentiles
+from reflow import Engine, Flow, step, workflow
+from tests.bench.contents import Contents, contents
+from tests.bench.process import apart, companion
+from tests.bench.result import Result, percentiles
+from tests.bench.setting import Setting
 
-DISPATCHES = 200
-_IDLE_S = 3.0
+# An engine that looks into the file at intervals is met at any moment of them.
+_LONGEST_PAUSE_S = 0.02
 
 _began: list[float] = []
-_seen: list[Event] = []
 
 
 async def note() -> None:
     """Note when it began, by the clock that all processes of a machine share."""
     _began.append(time.time())
-    _seen[0].set()
 
 
 @workflow
@@ -34,64 +37,72 @@ def noted() -> Flow[None]:
     yield step(note)
 
 
-async def measure(setting: Setting) -> None:
+def measure(setting: Setting) -> Iterator[Result]:
     """In process, from another process, idle."""
-    storage = setting.storage("dispatch")
-    async with setting.engine(storage, noted) as engine:
-        setting.show("W4 dispatch in process", dispatches=DISPATCHES, **percentiles(await _here(engine)))
-        setting.show("W4 dispatch across processes", dispatches=DISPATCHES, **percentiles(await _elsewhere(storage)))
-        setting.show("W4 idle engine", percent_of_a_core=await _idle())
+    dispatches = setting.sized(200, 50, 2)
+    lags = setting.run(once, setting, dispatches)
+    yield Result("W4 dispatch in process", {"dispatches": dispatches, **percentiles(lags)})
+    path = setting.new_path()
+    with companion(setting, _enqueue_on_demand, path) as other:
+        lags = setting.run(_from_another_process, setting, path, dispatches, other.pipe)
+    yield Result("W4 dispatch across processes", {"dispatches": dispatches, **percentiles(lags)})
+    seconds = setting.sized(10.0, 3.0, 0.1)
+    with closing(sqlite3.connect(path)) as idle:
+        idle.execute("select count(*) from reflow_run").fetchone()
+        share = apart(setting, _idle, path, seconds)
+    yield Result("W4 idle engine", {"seconds": seconds, "percent_of_a_core": share * 100})
 
 
-async def _here(engine: Engine) -> list[float]:
-    lags: list[float] = []
-    for _ in range(DISPATCHES):
-        _seen[:] = [Event()]
-        asked = time.time()
-        await engine.enqueue(noted())
-        await _seen[0].wait()
-        lags.append(_began[-1] - asked)
+async def once(setting: Setting, dispatches: int = 200) -> list[float]:
+    """In process."""
+    storage, lags = setting.storage(), list[float]()
+    _began.clear()
+    async with Engine(storage, [noted]) as engine:
+        await engine.execute(noted())
+        for _ in range(dispatches):
+            await anyio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+            asked = time.time()
+            run = await engine.enqueue(noted())
+            await run.result()
+            lags.append(_began[-1] - asked)
+    assert 1 + dispatches == len(_began)
+    assert Contents({"completed": 1 + dispatches}, 1 + dispatches) == contents(storage.path)
     return lags
 
 
-async def _elsewhere(storage: SQLiteStorage) -> list[float]:
-    """The other process enqueues on each line it reads, and answers with the time at which it was asked to."""
-    command = [sys.executable, "-m", "tests.bench.dispatch", str(storage.path), storage.durability]
-    process = await to_thread.run_sync(
-        lambda: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
+async def _from_another_process(setting: Setting, path: Path, dispatches: int, pipe: Connection) -> list[float]:
+    """The other process enqueues when it is told to, and answers with the id, and the time at which it began to."""
     lags: list[float] = []
-    for _ in range(DISPATCHES):
-        _seen[:] = [Event()]
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        asked = float(await to_thread.run_sync(process.stdout.readline))
-        await _seen[0].wait()
-        lags.append(_began[-1] - asked)
-    process.stdin.close()
-    await to_thread.run_sync(process.wait)
-    process.stdout.close()
+    _began.clear()
+    async with Engine(setting.storage(path), [noted]) as engine:
+        await engine.execute(noted())
+        for _ in range(dispatches):
+            await anyio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+            pipe.send("enqueue")
+            run_id, asked = await anyio.to_thread.run_sync(pipe.recv)
+            await (await engine.handle(run_id)).result()
+            lags.append(_began[-1] - asked)
+    assert 1 + dispatches == len(_began)
+    assert Contents({"completed": 1 + dispatches}, 1 + dispatches) == contents(path)
     return lags
 
 
-async def _idle() -> float:
-    before, started = time.process_time(), time.monotonic()
-    await anyio.sleep(_IDLE_S)
-    return (time.process_time() - before) / (time.monotonic() - started) * 100
-
-
-async def _enqueue_on_demand(path: str, durability: str) -> None:
-    storage = SQLiteStorage(path, durability="full" if durability == "full" else "process")
+async def _enqueue_on_demand(pipe: Connection, setting: Setting, path: Path) -> None:
+    storage = setting.storage(path)
     await storage.initialize()
-    engine = Engine(storage, [noted])
-    while await to_thread.run_sync(sys.stdin.readline):
+    client = Engine(storage, [noted])
+    # Whoever asks, waits: there is nothing else to do in this process meanwhile.
+    while pipe.recv():
         asked = time.time()
-        await engine.enqueue(noted(), run_id=uuid4().hex)
-        print(asked, flush=True)
-    await storage.close()
+        run = await client.enqueue(noted())
+        pipe.send((run.run_id, asked))
 
 
-if __name__ == "__main__":
-    anyio.run(_enqueue_on_demand, sys.argv[1], sys.argv[2])
+async def _idle(setting: Setting, path: Path, seconds: float) -> float:
+    """The processor time of this process, all threads, for each second in which its engine has nothing to do."""
+    async with Engine(setting.storage(path), [noted]) as engine:
+        await engine.execute(noted())
+        await anyio.sleep(seconds / 10)
+        before, started = time.process_time(), time.perf_counter()
+        await anyio.sleep(seconds)
+        return (time.process_time() - before) / (time.perf_counter() - started)

@@ -1,27 +1,90 @@
-"""The floor: a bare sqlite3 loop that writes the rows of the journal, in the same batches and with the same pragmas."""
+"""The floor: a bare loop over `sqlite3` that writes what a workload has written, in as many transactions.
+
+No engine, no event loop, no thread, no codec: the rows are ready before the clock starts. The pragmas, the tables and
+the number of commits are those of the measurement, so what is left is SQLite and the disk.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
+from uuid import uuid4
 
+from reflow import RunStatus
 from reflow.storage._sqlite.connection import open_writer
+from tests.bench.contents import Contents, contents
 from tests.bench.setting import Setting
 
-_RUN = """insert into reflow_run (id, run_id, workflow, version, rules, status, executions, created_at, updated_at,
-    input) values (1, 'floor', 'w', 1, 1, 'pending', 0, 0, 0, x'')"""
-_ENTRY = "insert into reflow_entry values (?, ?, ?, 'step', 'add', 0, x'01', 1, 0, 0)"
+_Statement: TypeAlias = tuple[str, tuple[Any, ...]]
+
+_NOW = 1_767_225_600_000_000
+_LEASE = uuid4().hex
+
+_CREATE = """insert into reflow_run (id, run_id, workflow, version, rules, status, due_at, executions, created_at,
+    updated_at, input) values (?, ?, 'chain', 1, 1, 'pending', ?, 0, ?, ?, x'81a66c656e67746805')"""
+_CLAIM = """update reflow_run set status = 'running', lease_id = ?, due_at = ?, updated_at = ?,
+    executions = executions + 1 where id = ?"""
+_ENTRY = """insert into reflow_entry (run, seq, position, kind, name, failed, payload, attempts, started_at,
+    recorded_at) values (?, ?, ?, 'step', 'add', 0, x'cd0123', 1, ?, ?)"""
+_TIMER = """insert into reflow_timer (run, position, kind, name, due_at, attempts, started_at)
+    values (?, ?, 'sleep', 'sleep', ?, 0, ?)"""
+_PARK = "update reflow_run set status = 'sleeping', lease_id = null, due_at = ?, updated_at = ? where id = ?"
+_END = """update reflow_run set status = 'completed', lease_id = null, due_at = null, updated_at = ?,
+    output = x'cd0123' where id = ?"""
 
 
-def rows_per_second(setting: Setting, *, rows: int, batch: int) -> float:
-    """How many journal rows a second SQLite writes when `batch` of them share a commit."""
-    db = open_writer(setting.folder / f"floor-{batch}.db", setting.durability)
-    db.execute(_RUN)
-    started = time.perf_counter()
-    for first in range(0, rows, batch):
+class Rows(NamedTuple):
+    """So many new runs, claimed once; each with so many steps; then ended, or asleep under a timer."""
+
+    runs: int
+    steps: int
+    asleep: bool = False
+
+    @property
+    def statements(self) -> int:
+        """How many there are in all."""
+        return self.runs * (self.steps + (4 if self.asleep else 3))
+
+    @property
+    def contents(self) -> Contents:
+        """What is in the file when all are written."""
+        status = RunStatus.SLEEPING if self.asleep else RunStatus.COMPLETED
+        return Contents({status: self.runs}, self.runs * self.steps, self.runs * self.asleep)
+
+
+def floor_seconds(setting: Setting, rows: Rows, commits: int) -> float:
+    """How long SQLite takes to write them in so many transactions of equal size."""
+    path, seconds = setting.new_path(), 0.0
+    db = open_writer(path, setting.durability)
+    for batch in batches(rows, commits):
+        started = time.perf_counter()
         db.execute("begin immediate")
-        for seq in range(first, first + batch):
-            db.execute(_ENTRY, (1, seq, str(seq)))
+        for sql, values in batch:
+            db.execute(sql, values)
         db.execute("commit")
-    took = time.perf_counter() - started
+        seconds += time.perf_counter() - started
     db.close()
-    return rows / took
+    assert rows.contents == contents(path)
+    return seconds
+
+
+def batches(rows: Rows, commits: int) -> Iterator[list[_Statement]]:
+    """The statements of each transaction. The rows of a run follow each other: no order is better for SQLite."""
+    statements, total = _statements(rows), rows.statements
+    for number in range(commits):
+        yield list(islice(statements, total * (number + 1) // commits - total * number // commits))
+
+
+def _statements(rows: Rows) -> Iterator[_Statement]:
+    for run in range(1, rows.runs + 1):
+        yield _CREATE, (run, uuid4().hex, _NOW, _NOW, _NOW)
+        yield _CLAIM, (_LEASE, _NOW, _NOW, run)
+        for seq in range(rows.steps):
+            yield _ENTRY, (run, seq, str(seq), _NOW, _NOW)
+        if rows.asleep:
+            yield _TIMER, (run, str(rows.steps), _NOW, _NOW)
+            yield _PARK, (_NOW, _NOW, run)
+        else:
+            yield _END, (_NOW, run)

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 
 from anyio import create_task_group
 
 from reflow import Engine
 from tests.bench import workflows
-from tests.bench.floor import rows_per_second
+from tests.bench.contents import Contents, contents
+from tests.bench.floor import Rows
+from tests.bench.result import Result
 from tests.bench.setting import Setting
+from tests.bench.throughput import Stopwatch, beside_floor
 
 STEPS = 5
 
 
-async def measure(setting: Setting) -> None:
+def measure(setting: Setting) -> Iterator[Result]:
     """Both widths."""
-    await _many(setting, "W2 many runs", 25)
-    await _many(setting, "W2b many runs", 250)
+    runs, repetitions = setting.sized((2_000, 5), (2_000, 2), (20, 1))
+    for workload, at_once in (("W2 many runs", 25), ("W2b many runs", 250)):
+        figures = beside_floor(setting, Rows(runs, STEPS), repetitions, once, runs, at_once)
+        yield Result(workload, {"runs": runs, "steps_each": STEPS, "at_once": at_once, **figures})
 
 
-async def _many(setting: Setting, workload: str, concurrency: int) -> None:
-    runs = 400 if setting.quick else 2_000
-    storage = setting.storage(f"many-{concurrency}")
-    async with setting.engine(storage, workflows.chain, concurrency=concurrency) as engine:
-        await engine.execute(workflows.chain(STEPS))
-        before = storage.statistics()
-        results: list[int] = []
-        started = time.perf_counter()
-        async with create_task_group() as tasks:
-            for _ in range(runs):
-                tasks.start_soon(_execute, engine, results)
-        took = time.perf_counter() - started
-        after = storage.statistics()
+async def once(setting: Setting, runs: int = 2_000, at_once: int = 25) -> Stopwatch:
+    """All are enqueued, and waited for, by a task each."""
+    storage = setting.storage()
+    results: list[int] = []
+    async with Engine(storage, [workflows.chain], concurrency=at_once) as engine:
+
+        async def execute() -> None:
+            results.append(await engine.execute(workflows.chain(STEPS)))
+
+        await engine.execute(workflows.chain(1))
+        with Stopwatch(storage) as watch:
+            async with create_task_group() as tasks:
+                for _ in range(runs):
+                    tasks.start_soon(execute)
     assert results == [STEPS * (STEPS - 1) // 2] * runs
-    commits, steps = after.commits - before.commits, runs * STEPS
-    floor = rows_per_second(setting, rows=steps, batch=max(1, round(steps / commits)))
-    setting.show(
-        workload,
-        at_once=concurrency,
-        runs=runs,
-        steps_per_second=steps / took,
-        runs_per_second=runs / took,
-        steps_per_commit=steps / commits,
-        verbs_per_commit=(after.verbs - before.verbs) / commits,
-        floor_rows_per_second=floor,
-        ratio_to_floor=steps / took / floor,
-    )
-
-
-async def _execute(engine: Engine, results: list[int]) -> None:
-    results.append(await engine.execute(workflows.chain(STEPS)))
+    assert Contents({"completed": 1 + runs}, 1 + runs * STEPS) == contents(storage.path)
+    return watch

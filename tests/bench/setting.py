@@ -1,46 +1,45 @@
-"""Under what conditions a workload runs, and how its figures are shown."""
+"""Under what conditions a workload runs."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypeVar
+from uuid import uuid4
 
-from reflow import Engine, SQLiteStorage, Workflow
+import anyio
+
+from reflow import SQLiteStorage
 from reflow.storage._sqlite.connection import Durability
+
+Size: TypeAlias = Literal["full", "quick", "tiny"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One event loop, one durability, a folder of its own; `quick` asks for a size that shows the shape only."""
+    """One event loop, one durability, a folder for files, and how much is measured: `quick` is enough to see the shape,
+    `tiny` to see that it runs."""
 
     folder: Path
     backend: str
     durability: Durability
-    quick: bool
+    size: Size
 
-    def storage(self, name: str) -> SQLiteStorage:
+    def sized(self, full: T, quick: T, tiny: T) -> T:
+        """The one of the three that this size asks for."""
+        return {"full": full, "quick": quick, "tiny": tiny}[self.size]
+
+    def new_path(self) -> Path:
         """A file of its own for each measurement."""
-        return SQLiteStorage(self.folder / f"{name}.db", durability=self.durability)
+        return self.folder / f"{uuid4().hex}.db"
 
-    def engine(self, storage: SQLiteStorage, *workflows: Workflow[..., Any], **options: Any) -> Engine:
-        """An engine on that file."""
-        return Engine(storage, workflows, **options)
+    def storage(self, path: Path | None = None) -> SQLiteStorage:
+        """A storage on that file, or on a new one."""
+        return SQLiteStorage(path or self.new_path(), durability=self.durability)
 
-    def show(self, workload: str, **figures: Any) -> None:
-        """One JSON line for machines, one table for people."""
-        figures = {"backend": self.backend, "durability": self.durability, **figures}
-        print(json.dumps({"workload": workload, **figures}))
-        width = max(map(len, figures))
-        print(workload)
-        for name, value in figures.items():
-            shown = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
-            print(f"    {name:<{width}}  {shown}")
-        print(flush=True)
-
-
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """The median and the 99th percentile, in milliseconds."""
-    ordered = sorted(seconds)
-    return {f"p{p}_ms": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] * 1e3 for p in (50, 99)}
+    def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """What an async function returns, in a new event loop of this kind."""
+        return anyio.run(function, *arguments, backend=self.backend)

@@ -1,85 +1,139 @@
-"""W6: many runs asleep. How long until they are, what they hold, and how late they wake when many come due at once."""
+"""W6: 5,000 and 100,000 runs asleep. How long until they are, what they hold, and how late they wake when 1,000 more
+come due together.
+"""
 
 from __future__ import annotations
 
 import gc
+import os
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import linear_regression
+from typing import NamedTuple
 
-from anyio import create_task_group
+from anyio import create_task_group, fail_after, sleep
 
-from reflow import Engine, RunStatus, SQLiteStorage
-from tests.bench import workflows
-from tests.bench.setting import Setting, percentiles
+from reflow import Engine, Flow, SQLiteStorage, sleep_until, step, workflow
+from tests.bench.contents import Contents, contents
+from tests.bench.floor import Rows, floor_seconds
+from tests.bench.process import apart
+from tests.bench.result import Result, percentiles
+from tests.bench.setting import Setting
+from tests.bench.throughput import Stopwatch
+from tests.bench.workflows import add
 
-AWAKE_TOGETHER = 1_000
+_PHASES = 8
+
+_began: list[float] = []
 
 
-async def measure(setting: Setting) -> None:
-    """Two sizes, whose difference tells what one more sleeper holds; then a wake-up of many."""
-    few, many = (1_000, 5_000) if setting.quick else (5_000, 100_000)
-    storage = setting.storage("sleepers")
-    async with setting.engine(storage, workflows.sleeper) as engine:
-        first = await _put_to_sleep(engine, storage, few)
-        second = await _put_to_sleep(engine, storage, many)
-        setting.show(
+async def mark() -> None:
+    """Note when it began."""
+    _began.append(time.time())
+
+
+@workflow
+def sleeper(until: datetime) -> Flow[None]:
+    """A step, a sleep, and a step that notes when it began."""
+    yield step(add, 1, 1)
+    yield sleep_until(until)
+    yield step(mark)
+
+
+class _Asleep(NamedTuple):
+    """So many runs were asleep after so many seconds and commits, when the process was so large."""
+
+    runs: int
+    seconds: float
+    commits: int
+    rss: int
+
+
+def measure(setting: Setting) -> Iterator[Result]:
+    """In a process that does nothing else."""
+    few, many = setting.sized((5_000, 100_000), (2_000, 10_000), (20, 100))
+    together, lead_s = setting.sized((1_000, 6.0), (1_000, 6.0), (10, 0.5))
+    path = setting.new_path()
+    phases, lags = apart(setting, _sleep_and_wake, path, few, many, together, lead_s)
+    for asleep in (phases[0], phases[-1]):
+        rows = Rows(asleep.runs, 1, asleep=True)
+        floor = min(floor_seconds(setting, rows, asleep.commits) for _ in range(setting.sized(3, 2, 1)))
+        yield Result(
             "W6 sleepers",
-            first=few,
-            then=many,
-            seconds_to_sleep_first=first.seconds,
-            seconds_to_sleep_then=second.seconds,
-            kib_held_per_sleeper=(second.rss - first.rss) / many / 1024,
-            bytes_on_disk_per_run=(second.size - first.size) / many,
+            {
+                "runs": asleep.runs,
+                "seconds_to_sleep": asleep.seconds,
+                "runs_per_second": asleep.runs / asleep.seconds,
+                "floor_runs_per_second": asleep.runs / floor,
+                "ratio_to_floor": floor / asleep.seconds,
+                "rows_per_commit": rows.statements / asleep.commits,
+                "rss_mib": asleep.rss / 2**20,
+            },
         )
-        await _wake_together(setting, engine)
+    held = linear_regression([asleep.runs for asleep in phases], [asleep.rss for asleep in phases]).slope
+    size = path.stat().st_size / (many + together)
+    yield Result("W6 sleeper", {"rss_kib_held": held / 1024, "bytes_on_disk": size})
+    yield Result("W6 wake-up", {"due_together": together, "asleep": many, **percentiles(lags)})
 
 
-class _Asleep:
-    """The state of things once so many more runs are asleep."""
-
-    def __init__(self, seconds: float, path: Path) -> None:
-        gc.collect()
-        self.seconds = seconds
-        self.rss = int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-        self.size = path.stat().st_size
+async def once(setting: Setting, runs: int = 5_000) -> Stopwatch:
+    """Put so many to sleep in this process."""
+    storage = setting.storage()
+    async with Engine(storage, [sleeper]) as engine:
+        return await _put_to_sleep(engine, storage, runs, _in(86_400.0))
 
 
-async def _put_to_sleep(engine: Engine, storage: SQLiteStorage, count: int) -> _Asleep:
-    started = time.perf_counter()
-    await _enqueue(engine, count, 86_400.0)
+async def _sleep_and_wake(
+    setting: Setting, path: Path, few: int, many: int, together: int, lead_s: float
+) -> tuple[list[_Asleep], list[float]]:
+    """In the process that is looked at: the few, in phases the others, then a wake-up."""
+    storage = setting.storage(path)
+    phases = [_Asleep(0, 0.0, 0, 0)]
+    async with Engine(storage, [sleeper]) as engine:
+        for runs in (few, *(few + (many - few) * phase // _PHASES for phase in range(1, _PHASES + 1))):
+            before = phases[-1]
+            watch = await _put_to_sleep(engine, storage, runs - before.runs, _in(86_400.0))
+            phases.append(_Asleep(runs, before.seconds + watch.seconds, before.commits + watch.commits, _rss()))
+            assert Contents({"sleeping": runs}, runs, runs) == contents(path)
+        lags = await _wake(engine, storage, many, together, _in(lead_s))
+    return phases[1:], lags
+
+
+async def _put_to_sleep(engine: Engine, storage: SQLiteStorage, runs: int, until: datetime) -> Stopwatch:
+    """Enqueued in portions, so that the process never holds tasks for all of them."""
+    with Stopwatch(storage) as watch:
+        for first in range(0, runs, 1_000):
+            async with create_task_group() as tasks:
+                for _ in range(first, min(runs, first + 1_000)):
+                    tasks.start_soon(engine.enqueue, sleeper(until))
+        await engine.drain()
+    return watch
+
+
+async def _wake(engine: Engine, storage: SQLiteStorage, asleep: int, together: int, until: datetime) -> list[float]:
+    """How long after their due time the next bodies of the runs that are due together began."""
+    _began.clear()
+    await _put_to_sleep(engine, storage, together, until)
+    total = asleep + together
+    assert Contents({"sleeping": total}, total, total) == contents(storage.path)
+    assert not _began, "the machine is too slow: some woke while others were still being put to sleep"
+    # Not by `drain`, which would take part: it claims what is due.
+    with fail_after(60):
+        while len(_began) < together:  # noqa: ASYNC110 (the bodies are to note the time, and do nothing more)
+            await sleep(0.01)
     await engine.drain()
-    return _Asleep(time.perf_counter() - started, storage.path)
+    assert Contents({"sleeping": asleep, "completed": together}, asleep + 3 * together, asleep) == contents(
+        storage.path
+    )
+    return [began - until.timestamp() for began in _began]
 
 
-async def _enqueue(engine: Engine, count: int, seconds: float) -> list[str]:
-    """In portions, so that the measurement does not hold 100,000 tasks."""
-    ids: list[str] = []
-
-    async def one() -> None:
-        ids.append((await engine.enqueue(workflows.sleeper(seconds))).run_id)
-
-    for first in range(0, count, 1_000):
-        async with create_task_group() as tasks:
-            for _ in range(first, min(count, first + 1_000)):
-                tasks.start_soon(one)
-    return ids
+def _in(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-async def _wake_together(setting: Setting, engine: Engine) -> None:
-    """All sleep until about the same moment; the lag is from a run's own due time to the start of its next body."""
-    workflows.began.clear()
-    ids = await _enqueue(engine, AWAKE_TOGETHER, 5.0)
-    await engine.drain()
-    due: list[float] = []
-    for run_id in ids:
-        info = await engine.get_run(run_id)
-        assert info is not None
-        assert info.status == RunStatus.SLEEPING, "woke while still being put to sleep: the machine is too slow"
-        assert info.due_at is not None
-        due.append(info.due_at.timestamp())
-    offset = time.time() - time.perf_counter()
-    for run_id in ids:
-        assert await (await engine.handle(run_id)).result() == 3
-    lags = [began + offset - due_at for began, due_at in zip(sorted(workflows.began), sorted(due), strict=True)]
-    spread_ms = (max(due) - min(due)) * 1e3
-    setting.show("W6 wake-up", together=AWAKE_TOGETHER, due_within_ms=spread_ms, **percentiles(lags))
+def _rss() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

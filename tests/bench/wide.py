@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 
+from reflow import Engine
 from tests.bench import workflows
-from tests.bench.floor import rows_per_second
+from tests.bench.contents import Contents, contents
+from tests.bench.floor import Rows
+from tests.bench.result import Result
 from tests.bench.setting import Setting
+from tests.bench.throughput import Stopwatch, beside_floor
 
-WIDTH = 500
+
+def measure(setting: Setting) -> Iterator[Result]:
+    """One run each time."""
+    width, repetitions = setting.sized((500, 15), (500, 5), (10, 1))
+    figures = beside_floor(setting, Rows(runs=1, steps=width), repetitions, once, width)
+    yield Result("W5 gather", {"width": width, **figures})
 
 
-async def measure(setting: Setting) -> None:
-    """The best of five, beside the floor with all rows in one commit."""
-    floor = rows_per_second(setting, rows=WIDTH * 10, batch=WIDTH)
-    async with setting.engine(setting.storage("wide"), workflows.wide) as engine:
-        times: list[float] = []
-        for _ in range(5):
-            started = time.perf_counter()
-            result = await engine.execute(workflows.wide(WIDTH))
-            times.append(time.perf_counter() - started)
-            assert result == WIDTH * (WIDTH + 1) // 2
-    rate = WIDTH / min(times)
-    setting.show(
-        "W5 gather", width=WIDTH, steps_per_second=rate, floor_rows_per_second=floor, ratio_to_floor=rate / floor
-    )
+async def once(setting: Setting, width: int = 500) -> Stopwatch:
+    """One gather in a warm engine."""
+    storage = setting.storage()
+    async with Engine(storage, [workflows.wide]) as engine:
+        await engine.execute(workflows.wide(2))
+        with Stopwatch(storage) as watch:
+            result = await engine.execute(workflows.wide(width))
+    assert result == width * (width + 1) // 2
+    assert Contents({"completed": 2}, 2 + width) == contents(storage.path)
+    return watch
