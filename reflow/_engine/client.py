@@ -71,7 +71,7 @@ class Client:
             due_at=now,
             created_at=now,
         )
-        row, created = await self._storage.create_run(new)
+        [(row, created)] = await self._storage.create_runs([new])
         if not created:
             self._check_same(row, new, workflow)
         self._enqueued()

@@ -109,7 +109,8 @@ class StorageAdapter(Protocol):
         F5. A foreign, replaced or ended lease: False, and nothing changes.
         F6. Where fewer entries are there than `recorded` says: `StorageError`, and nothing changes.
         F7. With a new entry, a timer or an ending, there are no idle claims any more.
-        F8. The `consumed` messages go. Where one of them is not there: `StorageError`, and nothing changes.
+        F8. The `consumed` messages go. Where one of them is not there, and none of the entries was there before:
+            `StorageError`, and nothing changes.
         F9. `children` are created like runs of `create_runs`. One that is there already, under the same parent and
             position, is left as it is; where it has ended, the parent is told so, unless such a message is there.
         F10. Where the id or the key of a child belongs to another run, nothing is created and the parent is told so, by

@@ -110,6 +110,11 @@ class RunRow(Struct, frozen=True):
     output: bytes | None
     error: bytes | None
 
+    def is_same_child(self, new: NewRun) -> bool:
+        """Whether this run is what `new` would have created, at the same place of the same parent."""
+        ids = (new.run_id, new.parent, new.parent_position)
+        return (self.run_id, self.parent, self.parent_position) == ids
+
 
 class Lease(Struct, frozen=True):
     """The right to advance one run: every claim makes a new one."""
@@ -185,7 +190,10 @@ class Progress(Struct, frozen=True):
 
 
 class RunSignal(Struct, frozen=True):
-    """There is news for a run: it is to be cancelled, or has messages, the last of which is `last_message`."""
+    """There is news for a run: it is to be cancelled, or it has messages.
+
+    `last_message` is the number of the last one that it was sent, so an engine sees whether it knows them already.
+    """
 
     run_id: str
     cancel_requested: bool

@@ -23,13 +23,26 @@ from typing import NamedTuple, TypeVar, get_args
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from reflow._core.journal import Journal
+from reflow._core.journal import Entry, Journal, Message
+from reflow._core.status import RunStatus
 from reflow.errors import ConfigError, StorageError
 from reflow.storage._sqlite import verbs
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
 from reflow.storage._sqlite.lane import Lane, LaneStatistics
 from reflow.storage._sqlite.reader import Reader
-from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
+from reflow.storage.records import (
+    Claimed,
+    DueSchedules,
+    Lease,
+    NewRun,
+    Page,
+    Progress,
+    RunCounts,
+    RunFilter,
+    RunRow,
+    RunSignal,
+    ScheduleRow,
+)
 
 __all__ = ["SQLiteStorage"]
 
@@ -75,9 +88,9 @@ class SQLiteStorage:
             with CancelScope(shield=True), translated("close", self.path):
                 await to_thread.run_sync(self._close_unused)
 
-    async def create_run(self, run: NewRun) -> tuple[RunRow, bool]:
+    async def create_runs(self, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool]]:
         """Clauses C."""
-        return await self._write("create_run", partial(verbs.create_run, run=run))
+        return await self._write("create_runs", partial(verbs.create_runs, runs=runs))
 
     async def claim_runs(
         self, workflows: Sequence[tuple[str, int]], *, limit: int, lease_id: str, now: int, lease_until: int
@@ -103,6 +116,76 @@ class SQLiteStorage:
     async def get_journal(self, run_id: str) -> Journal:
         """Clauses H."""
         return await self._read("get_journal", partial(verbs.get_journal, run_id=run_id))
+
+    async def get_messages(self, run_id: str, *, after: int) -> list[Message]:
+        """Clauses I."""
+        return await self._read("get_messages", partial(verbs.get_messages, run_id=run_id, after=after))
+
+    async def send_message(
+        self, run_id: str, name: str, payload: bytes, *, now: int, message_id: str | None = None
+    ) -> bool:
+        """Clauses J."""
+        send = partial(verbs.send_message, run_id=run_id, name=name, payload=payload, now=now, message_id=message_id)
+        return await self._write("send_message", send)
+
+    async def request_cancel(self, run_id: str, *, now: int) -> bool:
+        """Clauses K."""
+        return await self._write("request_cancel", partial(verbs.request_cancel, run_id=run_id, now=now))
+
+    async def check_runs(self, run_ids: Sequence[str]) -> list[RunSignal]:
+        """Clauses L."""
+        return await self._read("check_runs", partial(verbs.check_runs, run_ids=run_ids))
+
+    async def resume_run(self, run_id: str, *, keep: int, now: int) -> bool:
+        """Clauses M."""
+        return await self._write("resume_run", partial(verbs.resume_run, run_id=run_id, keep=keep, now=now))
+
+    async def get_cut_entries(self, run_id: str) -> list[Entry]:
+        """Clauses N."""
+        return await self._read("get_cut_entries", partial(verbs.get_cut_entries, run_id=run_id))
+
+    async def list_runs(self, filter: RunFilter, *, limit: int, cursor: str | None = None) -> Page:
+        """Clauses O."""
+        return await self._read("list_runs", partial(verbs.list_runs, filter=filter, limit=limit, cursor=cursor))
+
+    async def count_runs(self) -> RunCounts:
+        """Clauses P."""
+        return await self._read("count_runs", verbs.count_runs)
+
+    async def prune(self, *, before: int, statuses: Sequence[RunStatus], limit: int) -> int:
+        """Clauses Q."""
+        return await self._write("prune", partial(verbs.prune, before=before, statuses=statuses, limit=limit))
+
+    async def put_schedule(self, schedule: ScheduleRow) -> ScheduleRow:
+        """Clauses R."""
+        return await self._write("put_schedule", partial(verbs.put_schedule, schedule=schedule))
+
+    async def delete_schedule(self, key: str) -> bool:
+        """Clauses S."""
+        return await self._write("delete_schedule", partial(verbs.delete_schedule, key=key))
+
+    async def pause_schedule(self, key: str, *, paused: bool, now: int) -> bool:
+        """Clauses T."""
+        return await self._write("pause_schedule", partial(verbs.pause_schedule, key=key, paused=paused, now=now))
+
+    async def get_schedules(self) -> list[ScheduleRow]:
+        """Clauses U."""
+        return await self._read("get_schedules", verbs.get_schedules)
+
+    async def due_schedules(self, workflows: Sequence[str], *, limit: int, now: int) -> DueSchedules:
+        """Clauses V."""
+        return await self._read(
+            "due_schedules", partial(verbs.due_schedules, workflows=workflows, limit=limit, now=now)
+        )
+
+    async def fire_schedule(
+        self, key: str, *, expected_next_at: int, next_at: int, runs: Sequence[NewRun], now: int
+    ) -> bool:
+        """Clauses W."""
+        fire = partial(
+            verbs.fire_schedule, key=key, expected_next_at=expected_next_at, next_at=next_at, runs=runs, now=now
+        )
+        return await self._write("fire_schedule", fire)
 
     def statistics(self) -> LaneStatistics:
         """Commits since the file was opened, and the verbs that shared them; zeros while it is closed."""

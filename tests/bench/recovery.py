@@ -62,7 +62,7 @@ async def _write_and_wait(path: str, stored: int) -> None:
     storage, codec = SQLiteStorage(path, durability="process"), MsgpackCodec()
     await storage.initialize()
     data = workflows.marked.encode_input({"length": stored + 1}, codec)
-    await storage.create_run(NewRun("long", "marked", 1, RULES, data, due_at=0, created_at=0))
+    await storage.create_runs([NewRun("long", "marked", 1, RULES, data, due_at=0, created_at=0)])
     lease = Lease("long", uuid4().hex)
     await storage.claim_runs([("marked", 1)], limit=1, lease_id=lease.lease_id, now=1, lease_until=2)
     total = 0

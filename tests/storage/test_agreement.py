@@ -17,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from reflow import MemoryStorage, RunStatus, SQLiteStorage, StorageAdapter, StorageError
 from reflow._core.journal import Entry, Timer
 from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress
-from tests.storage.cases.words import together
+from tests.storage.cases.words import create, together
 
 Verb: TypeAlias = Callable[[StorageAdapter], Awaitable[Any]]
 
@@ -54,7 +54,7 @@ spoilt_entry = Entry(NOT_TEXT, "step", "s", False, b"", 1, 0, 0)
 
 def create_run(run_id: str, pair: tuple[str, int], content: bytes, due_at: int, now: int) -> Verb:
     """A run, perhaps one that is there already."""
-    return lambda storage: storage.create_run(NewRun(run_id, *pair, 1, content, due_at, now))
+    return lambda storage: create(storage, NewRun(run_id, *pair, 1, content, due_at, now))
 
 
 def claim_runs(pairs: list[tuple[str, int]], limit: int, lease_id: str, now: int, length: int) -> Verb:
@@ -181,7 +181,7 @@ class Agreement(RuleBasedStateMachine):
             create_run(run_id, PAIRS[0], b"", now, now),
             *(save_progress(lease, write) for lease in by_run.values()),
         ]
-        verbs.append(lambda storage: storage.create_run(NewRun(NOT_TEXT, *PAIRS[0], 1, b"", now, now)))
+        verbs.append(lambda storage: create(storage, NewRun(NOT_TEXT, *PAIRS[0], 1, b"", now, now)))
         expected = [self.portal.call(answer, self.memory, verb) for verb in verbs]
 
         actual = self.portal.call(together, *(partial(answer, self.sqlite, verb) for verb in verbs))

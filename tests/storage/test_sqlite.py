@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio import create_task_group, from_thread
+from msgspec.structs import replace
 
 from reflow import (
     ConfigError,
@@ -26,19 +27,24 @@ from reflow import (
     StorageError,
     StorageFormatError,
 )
+from reflow._core.journal import MessageKind
 from reflow.storage._sqlite.connection import translated
-from reflow.storage.records import Ending, Lease
+from reflow.storage._sqlite.verbs.rows import SCHEDULE
+from reflow.storage.records import Continued, Ending, Lease, RunFilter
 from tests.storage.cases import cases
 from tests.storage.cases.words import (
+    NOW,
     Another,
     Case,
     claim,
+    create,
     entry,
     get,
     hold,
     new_run,
     opened,
     progress,
+    schedule,
     state,
     timer,
     together,
@@ -271,7 +277,7 @@ async def test_a_failed_initialize_can_be_repeated(file: Path):
     storage.path.parent.mkdir(parents=True)
 
     async with opened(storage):
-        assert (await storage.create_run(new_run()))[1]
+        assert (await create(storage, new_run()))[1]
     with pytest.raises(StorageError, match="is not open"):
         await storage.get_run("r")
 
@@ -332,7 +338,7 @@ async def test_a_closed_adapter_says_so(file: Path):
     storage = SQLiteStorage(file)
     lease = Lease("r", "first")
     calls = {
-        "create_run": lambda: storage.create_run(new_run()),
+        "create_runs": lambda: create(storage, new_run()),
         "claim_runs": lambda: claim(storage),
         "heartbeat": lambda: storage.heartbeat([lease], lease_until=1),
         "save_progress": lambda: storage.save_progress(progress(lease)),
@@ -358,7 +364,7 @@ async def test_the_last_close_lets_go_of_the_file(file: Path):
     storage = SQLiteStorage(file)
     await storage.initialize()
     await storage.initialize()
-    await storage.create_run(new_run())
+    await create(storage, new_run())
 
     await storage.close()
     after_first = sorted(file.parent.iterdir())
@@ -373,7 +379,7 @@ async def test_opened_and_closed_at_once(file: Path):
 
     async def use(number: int) -> bool:
         async with opened(storage):
-            return (await storage.create_run(new_run(str(number))))[1]
+            return (await create(storage, new_run(str(number))))[1]
 
     answers = await together(*(lambda number=number: use(number) for number in range(20)))
 
@@ -386,9 +392,9 @@ async def test_closing_waits_for_what_is_under_way(file: Path):
     await storage.initialize()
     created: list[str] = []
 
-    async def create(run_id: str) -> None:
+    async def try_to_create(run_id: str) -> None:
         try:
-            await storage.create_run(new_run(run_id))
+            await create(storage, new_run(run_id))
             created.append(run_id)
         except StorageError:
             assert await_closed == [True]
@@ -396,7 +402,7 @@ async def test_closing_waits_for_what_is_under_way(file: Path):
     await_closed: list[bool] = []
     async with create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(create, str(number))
+            tasks.start_soon(try_to_create, str(number))
         await anyio.lowlevel.checkpoint()
         await_closed.append(True)
         await storage.close()
@@ -431,7 +437,7 @@ async def test_a_file_with_other_tables_is_shared(file: Path):
         await initialized(file)
 
         async with opened(SQLiteStorage(file)) as storage:
-            await storage.create_run(new_run())
+            await create(storage, new_run())
             db.execute("insert into customer values ('b')")
 
         assert [("a",), ("b",)] == db.execute("select name from customer").fetchall()
@@ -453,7 +459,7 @@ async def test_a_locked_file_is_waited_for(storage: SQLiteStorage, file: Path):
         other.execute("begin exclusive")
         async with create_task_group() as tasks:
             for number in range(5):
-                tasks.start_soon(storage.create_run, new_run(str(number)))
+                tasks.start_soon(create, storage, new_run(str(number)))
             await tried.wait()
             before = await storage.get_run("0")
             other.execute("commit")
@@ -539,11 +545,11 @@ def test_processes_may_initialize_one_file_at_once(file: Path):
     script = """if True:
         import os, sys, anyio
         from reflow import SQLiteStorage
-        from tests.storage.cases.words import new_run
+        from tests.storage.cases.words import create, new_run
         async def main():
             storage = SQLiteStorage(sys.argv[1])
             await storage.initialize()
-            assert (await storage.create_run(new_run(str(os.getpid()))))[1]
+            assert (await create(storage, new_run(str(os.getpid()))))[1]
             await storage.close()
         print("ready", flush=True)
         sys.stdin.readline()
@@ -590,7 +596,7 @@ async def test_a_full_disk_is_a_storage_error_until_there_is_space(storage: SQLi
             errors.append(error)
 
     async with create_task_group() as tasks:
-        tasks.start_soon(storage.create_run, new_run("small"))
+        tasks.start_soon(create, storage, new_run("small"))
         tasks.start_soon(save)
     assert before == await state(storage, "r")
     writer.execute("pragma max_page_count = 1000000")
@@ -622,17 +628,12 @@ async def test_driver_errors_carry_verb_text_and_cause(storage: SQLiteStorage, f
 
 
 async def test_no_verb_scans_a_table(storage: SQLiteStorage):
-    """Every statement of every verb finds its rows by an index, in order, and sorts nothing; the claim uses the
-    partial index of due runs."""
+    """Every statement of every verb finds its rows by an index, in order, and sorts nothing; but for the count, which
+    reads an index from end to end, and lists of all. The claim uses the partial index of due runs."""
     said: set[str] = set()
     for db in (writer_of(storage), reader_of(storage)):
         db.set_trace_callback(said.add)
-    lease = await hold(storage)
-    await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
-    await storage.save_progress(progress(lease, recorded=1, settled=["1"], ending=Ending(RunStatus.PENDING, 0)))
-    await claim(storage, "second", workflows=[("w", 1), ("other", 2)])
-    await storage.heartbeat([Lease("r", "second")], lease_until=1)
-    await state(storage, "r")
+    await call_every_verb(storage)
     for db in (writer_of(storage), reader_of(storage)):
         db.set_trace_callback(None)
 
@@ -640,11 +641,68 @@ async def test_no_verb_scans_a_table(storage: SQLiteStorage):
     plans = {
         text: [detail for *_, detail in writer_of(storage).execute(f"explain query plan {text}")] for text in statements
     }
-    assert {} == {text: plan for text, plan in plans.items() if "SCAN" in str(plan) or "B-TREE" in str(plan)}
+    inefficient = {text: plan for text, plan in plans.items() if "SCAN reflow" in str(plan) or "B-TREE" in str(plan)}
+    assert {
+        "select workflow, status, count(*) from reflow_run group by workflow, status order by workflow, status": [
+            "SCAN reflow_run USING COVERING INDEX reflow_run_workflow"
+        ],
+        f"select {SCHEDULE} from reflow_schedule order by key": ["SCAN reflow_schedule"],
+    } == inefficient
     claims = [text for text in statements if "order by due_at" in text]
-    expected = "SEARCH reflow_run USING COVERING INDEX reflow_run_due (workflow=? AND version=? AND due_at>?)"
+    expected = (
+        "SEARCH reflow_run USING COVERING INDEX reflow_run_due (workflow=? AND version=? AND priority=? AND due_at>?)"
+    )
     assert [[expected]] * len(claims) == [plans[text] for text in claims]
-    assert 3 == len(claims)
+    assert claims
+
+
+async def call_every_verb(storage: SQLiteStorage) -> None:
+    """Call every verb, with every kind of filter, so that every statement is used."""
+    event = (MessageKind.EVENT, "go")
+    lease = await hold(storage)
+    child = new_run("child", parent="r", parent_position="1", tags=("a", "b"), idempotency_key="key")
+    await create(storage, replace(child, run_id="same key"))
+    await storage.send_message("r", "go", b"", now=NOW, message_id="once")
+    await storage.save_progress(
+        progress(
+            lease, entries=[entry("0")], timers=[timer("1")], children=[child], consumed=[1], cancel_delivered=True
+        )
+    )
+    await storage.save_progress(
+        progress(lease, recorded=1, settled=["1"], ending=Ending(RunStatus.WAITING, awaits=(event,)))
+    )
+    await storage.send_message("r", "go", b"", now=NOW)
+    await claim(storage, "second", workflows=[("w", 1), ("other", 2)])
+    await storage.heartbeat([Lease("r", "second")], lease_until=1)
+    await storage.save_progress(progress(Lease("r", "second"), ending=Ending(RunStatus.FAILED)))
+    await storage.resume_run("r", keep=0, now=NOW)
+    await storage.request_cancel("r", now=NOW)
+    await storage.get_cut_entries("r")
+    await claim(storage, "third")
+    continued = Continued("w", 2, 1, b"")
+    await storage.save_progress(
+        progress(Lease("r", "third"), ending=Ending(RunStatus.PENDING, NOW, continued=continued))
+    )
+    await storage.request_cancel("r", now=NOW)
+    await storage.check_runs(["r"])
+    await state(storage, "r")
+    for filter in (
+        RunFilter(),
+        RunFilter((RunStatus.PENDING, RunStatus.FAILED)),
+        RunFilter(workflow="w"),
+        RunFilter(tags=("a", "b")),
+        RunFilter(parent="r"),
+        RunFilter((RunStatus.PENDING,), "w", ("a",), "r"),
+    ):
+        await storage.list_runs(filter, limit=1, cursor="9")
+    await storage.count_runs()
+    await storage.put_schedule(schedule())
+    await storage.pause_schedule("s", paused=False, now=NOW)
+    await storage.get_schedules()
+    await storage.due_schedules(["w"], limit=1, now=NOW)
+    await storage.fire_schedule("s", expected_next_at=NOW, next_at=NOW + 1, runs=[new_run("fired")], now=NOW)
+    await storage.delete_schedule("s")
+    await storage.prune(before=NOW * 2, statuses=list(RunStatus), limit=9)
 
 
 async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
@@ -663,11 +721,12 @@ async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
         writer_of(storage).set_progress_handler(None, 1)
         return count
 
-    def fill(count: int, workflow: str, status: str, due_at: int | None) -> None:
+    def fill(count: int, workflow: str, status: str, due_at: int | None, priority: int = 0) -> None:
         writer_of(storage).executemany(
-            "insert into reflow_run (run_id, workflow, version, rules, status, due_at, executions, created_at, "
-            "updated_at, input) values (hex(randomblob(8)), ?, 1, 1, ?, ?, 0, 0, 0, x'')",
-            [(workflow, status, due_at)] * count,
+            "insert into reflow_run (run_id, workflow, version, rules, status, priority, due_at, executions, "
+            "idle_claims, generation, cancel_requested, cancel_delivered, last_message, created_at, updated_at, input) "
+            "values (hex(randomblob(8)), ?, 1, 1, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, x'')",
+            [(workflow, status, priority, due_at)] * count,
         )
 
     fill(100, "w", "pending", 5)

@@ -1,4 +1,4 @@
-"""Clauses A, B and C: initialize, close, create_run."""
+"""Clauses A, B and C: initialize, close, create_runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tests.storage.cases.words import (
     NOW,
     Another,
     bound,
+    create,
     entry,
     get,
     hold,
@@ -25,7 +26,7 @@ from tests.storage.cases.words import (
 
 async def a1_initialize_again_keeps_what_is_stored(storage: StorageAdapter, another: Another) -> None:
     """`initialize` may be called again; what is stored stays."""
-    row, _ = await storage.create_run(new_run())
+    row, _ = await create(storage, new_run())
 
     await storage.initialize()
 
@@ -35,7 +36,7 @@ async def a1_initialize_again_keeps_what_is_stored(storage: StorageAdapter, anot
 
 async def a1_several_may_initialize_at_once(storage: StorageAdapter, another: Another) -> None:
     """Several adapters may be initialized on one storage at once, and one adapter several times; all are usable."""
-    row, _ = await storage.create_run(new_run())
+    row, _ = await create(storage, new_run())
     others = [another(), another()]
 
     await together(*(adapter.initialize for adapter in (*others, *others, storage)))
@@ -52,12 +53,12 @@ async def b1_open_until_closed_as_often_as_initialized(storage: StorageAdapter, 
     await storage.initialize()
     await storage.close()
 
-    assert (await storage.create_run(new_run()))[1]
+    assert (await create(storage, new_run()))[1]
 
 
 async def b1_closing_too_often_is_fine(storage: StorageAdapter, another: Another) -> None:
     """`close` may be called more often than `initialize`; the adapter can be initialized again afterwards."""
-    row, _ = await storage.create_run(new_run())
+    row, _ = await create(storage, new_run())
     adapter = another()
     await adapter.close()
     async with opened(adapter):
@@ -80,14 +81,14 @@ async def b2_a_new_adapter_finds_everything(storage: StorageAdapter, another: An
     await storage.initialize()
 
 
-# ---- C: create_run --------------------------------------------------------------------------------------------------
+# ---- C: create_runs -------------------------------------------------------------------------------------------------
 
 
 async def c1_a_new_run_is_pending(storage: StorageAdapter, another: Another) -> None:
     """A new run is stored as pending, due when it says, without lease and without executions."""
-    new = NewRun("r", "signup", 3, 7, b"in", NOW + 5, NOW)
+    new = NewRun("r", "signup", 3, 7, b"in", NOW + 5, NOW, -2, ("b", "a"), "key", "parent", "4.2")
 
-    answer = await storage.create_run(new)
+    answer = await create(storage, new)
 
     expected = RunRow(
         run_id="r",
@@ -95,11 +96,21 @@ async def c1_a_new_run_is_pending(storage: StorageAdapter, another: Another) -> 
         version=3,
         rules=7,
         status=RunStatus.PENDING,
+        priority=-2,
         due_at=NOW + 5,
         lease_id=None,
         executions=0,
+        idle_claims=0,
+        generation=0,
+        cancel_requested=False,
+        cancel_delivered=False,
+        last_message=0,
         created_at=NOW,
         updated_at=NOW,
+        tags=("b", "a"),
+        idempotency_key="key",
+        parent="parent",
+        parent_position="4.2",
         input=b"in",
         output=None,
         error=None,
@@ -114,7 +125,7 @@ async def c2_a_known_id_changes_nothing(storage: StorageAdapter, another: Anothe
     await storage.save_progress(progress(lease, entries=[entry("0")], ending=Ending(RunStatus.COMPLETED, output=b"o")))
     before = await state(storage, "r")
 
-    answer = await storage.create_run(new_run(workflow="other", version=9, input=b"other", due_at=1))
+    answer = await create(storage, new_run(workflow="other", version=9, input=b"other", due_at=1))
 
     assert (before[0], False) == answer
     assert before == await state(storage, "r")
@@ -126,7 +137,7 @@ async def c3_one_of_several_creates(storage: StorageAdapter, another: Another) -
         runs = [new_run(input=bytes([number])) for number in range(8)]
 
         answers = await together(
-            *(bound(adapter.create_run, run) for run in runs for adapter in (storage, other)),
+            *(bound(create, adapter, run) for run in runs for adapter in (storage, other)),
         )
 
         assert [True] == [created for _, created in answers if created]
@@ -137,6 +148,6 @@ async def c4_the_input_comes_back_exactly(storage: StorageAdapter, another: Anot
     """An input of any bytes comes back byte for byte: none, every value, nothing but zeros, a megabyte."""
     inputs = [b"", ALL_BYTES, b"\0" * 9, ALL_BYTES * 4096]
     for number, content in enumerate(inputs):
-        await storage.create_run(new_run(str(number), input=content))
+        await create(storage, new_run(str(number), input=content))
 
     assert inputs == [(await get(storage, str(number))).input for number in range(len(inputs))]

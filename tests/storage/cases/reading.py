@@ -16,6 +16,7 @@ from tests.storage.cases.words import (
     Another,
     bound,
     claim,
+    create,
     entry,
     failing,
     hold,
@@ -33,7 +34,7 @@ from tests.storage.cases.words import (
 
 async def g1_an_unknown_run_is_none(storage: StorageAdapter, another: Another) -> None:
     """The row of an unknown run is None, even where its id differs from a known one in case or blanks only."""
-    await storage.create_run(new_run("Run"))
+    await create(storage, new_run("Run"))
 
     assert [None] * 4 == [await storage.get_run(run_id) for run_id in ("", "run", "Run ", "other")]
 
@@ -78,7 +79,7 @@ async def h1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: An
 
 async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, another: Another) -> None:
     """The journal of an unknown run, and of one without entries, is empty."""
-    await storage.create_run(new_run())
+    await create(storage, new_run())
 
     assert [Journal([], [])] * 2 == [await storage.get_journal(run_id) for run_id in ("r", "unknown")]
 
@@ -89,11 +90,11 @@ async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, anothe
 async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, another: Another) -> None:
     """A verb that is given what cannot be stored raises StorageError, names itself, and leaves the storage usable."""
     bad = "\ud800"
-    await storage.create_run(new_run("due"))
+    await create(storage, new_run("due"))
     calls: list[Callable[[], Awaitable[object]]] = [
-        bound(storage.create_run, new_run(bad)),
-        bound(storage.create_run, replace(new_run(), input=cast(bytes, "text"))),
-        bound(storage.create_run, replace(new_run(), due_at=2**64)),
+        bound(create, storage, new_run(bad)),
+        bound(create, storage, replace(new_run(), input=cast(bytes, "text"))),
+        bound(create, storage, replace(new_run(), due_at=2**64)),
         bound(claim, storage, bad),
         bound(claim, storage, workflows=[(bad, 1)]),
         bound(storage.heartbeat, [Lease("r", bad)], lease_until=NOW),
@@ -103,7 +104,7 @@ async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, an
 
     verbs = [await failing(call) for call in calls]
 
-    tried = "create_run create_run create_run claim_runs claim_runs heartbeat get_run get_journal"
+    tried = "create_runs create_runs create_runs claim_runs claim_runs heartbeat get_run get_journal"
     assert tried.split() == verbs
     assert ["due"] == ids(await claim(storage))
 
@@ -118,7 +119,7 @@ async def x2_a_cancelled_caller_leaves_nothing_half_done(storage: StorageAdapter
             scope.cancel()
             await storage.save_progress(write)
 
-    await together(cancelled, *(bound(storage.create_run, new_run(str(number))) for number in range(5)))
+    await together(cancelled, *(bound(create, storage, new_run(str(number))) for number in range(5)))
 
     row, journal = await state(storage, "r")
     assert (row.status, len(journal.entries)) in ((RunStatus.COMPLETED, 2), (RunStatus.RUNNING, 0))
@@ -131,7 +132,7 @@ async def x3_an_answer_is_the_truth_for_everybody(storage: StorageAdapter, anoth
 
         async def follow(run_id: str) -> list[int]:
             seen = []
-            await storage.create_run(new_run(run_id, workflow=run_id))
+            await create(storage, new_run(run_id, workflow=run_id))
             await claim(other, workflows=[(run_id, 1)])
             for number in range(10):
                 writer, reader = (storage, other) if number % 2 else (other, storage)
@@ -149,7 +150,7 @@ async def x4_text_and_numbers_come_back_exactly(storage: StorageAdapter, another
     """Ids and names are any text, told apart by code points; integers have 64 bits."""
     texts = ["'; drop table reflow_run; --", "a\0b", "a", "A", "é", "e\u0301", "🦆", " a", "a ", "%", "1", "01"]
     largest = 2**63 - 1
-    rows = [(await storage.create_run(NewRun(text, text, 1, 0, b"", largest, -largest)))[0] for text in texts]
+    rows = [(await create(storage, NewRun(text, text, 1, 0, b"", largest, -largest)))[0] for text in texts]
 
     assert rows == [await storage.get_run(text) for text in texts]
     assert [(text, text, largest, -largest) for text in texts] == [
