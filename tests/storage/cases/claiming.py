@@ -19,6 +19,7 @@ from tests.storage.cases.words import (
     ids,
     new_run,
     opened,
+    park,
     progress,
     together,
 )
@@ -111,6 +112,38 @@ async def d3_the_time_matters_and_not_the_age_of_the_run(storage: StorageAdapter
     assert ["sleeper", "old"] == ids(await claim(storage, "second"))
 
 
+async def d3_higher_priorities_first(storage: StorageAdapter, another: Another) -> None:
+    """Due runs of a higher priority come first, whatever their workflow and due time; then the oldest due."""
+    places = [(0, 9), (5, 1), (-2, 9), (0, 8), (5, 2), (2**63 - 1, 1), (-(2**63), 9)]
+    for number, (priority, age) in enumerate(places):
+        run = new_run(f"{priority} {age}", workflow=f"w{number % 2}", due_at=NOW - age, priority=priority)
+        await create(storage, run)
+    workflows = [("w0", 1), ("w1", 1)]
+
+    claimed = [ids(await claim(storage, str(limit), workflows=workflows, limit=limit)) for limit in (2, 3, 9)]
+
+    assert [[f"{2**63 - 1} 1", "5 2"], ["5 1", "0 9", "0 8"], ["-2 9", f"{-(2**63)} 9"]] == claimed
+
+
+async def d3_who_is_not_due_keeps_nobody_waiting(storage: StorageAdapter, another: Another) -> None:
+    """Runs of a high priority that are not due yet, or are held, take no place from lower ones that are due."""
+    await storage.create_runs([new_run(f"later {number}", priority=9, due_at=NOW + 1) for number in range(5)])
+    await storage.create_runs([new_run("low"), new_run("lower", priority=-1, due_at=NOW - 1)])
+
+    claimed = await claim(storage, limit=2)
+
+    assert (["low", "lower"], NOW + 1) == (ids(claimed), claimed.next_due_at)
+
+
+async def d4_a_claimed_run_awaits_nothing(storage: StorageAdapter, another: Another) -> None:
+    """A message that a run awaited when it was parked changes nothing for who has claimed it since."""
+    await park(storage, await hold(storage), "go", due_at=NOW)
+    await claim(storage, "second", until=NOW + 5)
+    await storage.send_message("r", "go", b"", now=NOW + 1)
+
+    assert NOW + 5 == (await get(storage)).due_at
+
+
 async def d4_a_claimed_run_is_running_under_the_lease(storage: StorageAdapter, another: Another) -> None:
     """A claim leaves the run running, under its lease, due when the lease is over, with one execution more."""
     row, _ = await create(storage, new_run())
@@ -195,6 +228,17 @@ async def d6_next_due_is_in_the_past_when_due_runs_are_left(storage: StorageAdap
     claims = [await claim(storage, f"limit {limit}", limit=limit) for limit in (0, 1, 2)]
 
     assert [NOW - 3, NOW - 2, LEASE_UNTIL] == [claimed.next_due_at for claimed in claims]
+
+
+async def d6_next_due_is_over_all_priorities(storage: StorageAdapter, another: Another) -> None:
+    """`next_due_at` is the least due time of what was left, whatever its priority."""
+    await storage.create_runs([new_run(str(number), priority=number, due_at=NOW + 9 - number) for number in range(3)])
+    first = (await claim(storage)).next_due_at
+    await storage.create_runs([new_run("due", priority=1), new_run("old", priority=-1, due_at=NOW - 5)])
+
+    claimed = await claim(storage, "second", limit=1)
+
+    assert (NOW + 7, ["due"], NOW - 5) == (first, ids(claimed), claimed.next_due_at)
 
 
 async def d6_next_due_is_of_named_workflows_only(storage: StorageAdapter, another: Another) -> None:

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from reflow import RunStatus, StorageAdapter
 from reflow._core.journal import Journal
-from reflow.storage.records import Ending, Lease, NewRun
+from reflow.storage.records import Ending, Lease, NewRun, RunFilter
 from tests.storage.cases.words import (
+    NOT_A_NUMBER,
     NOW,
     Another,
     bound,
@@ -24,6 +25,7 @@ from tests.storage.cases.words import (
     new_run,
     opened,
     progress,
+    schedule,
     state,
     timer,
     together,
@@ -100,13 +102,32 @@ async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, an
         bound(storage.heartbeat, [Lease("r", bad)], lease_until=NOW),
         bound(storage.get_run, bad),
         bound(storage.get_journal, bad),
+        bound(storage.get_messages, bad, after=0),
+        bound(storage.send_message, "due", bad, b"", now=NOW),
+        bound(storage.send_message, "due", "name", cast(bytes, "text"), now=NOW),
+        bound(storage.send_message, "due", "name", b"", now=NOW, message_id=bad),
+        bound(storage.request_cancel, bad, now=NOW),
+        bound(storage.check_runs, [bad]),
+        bound(storage.resume_run, bad, keep=0, now=NOW),
+        bound(storage.get_cut_entries, bad),
+        bound(storage.list_runs, RunFilter(workflow=bad), limit=1),
+        bound(storage.list_runs, RunFilter(tags=(bad,)), limit=1),
+        bound(storage.prune, before=2**64, statuses=[], limit=1),
+        bound(storage.put_schedule, schedule(bad)),
+        bound(storage.put_schedule, replace(schedule(), next_at=NOT_A_NUMBER)),
+        bound(storage.delete_schedule, bad),
+        bound(storage.pause_schedule, bad, paused=True, now=NOW),
+        bound(storage.due_schedules, [bad], limit=1, now=NOW),
+        bound(storage.fire_schedule, bad, expected_next_at=0, next_at=0, runs=[], now=NOW),
     ]
 
     verbs = [await failing(call) for call in calls]
 
-    tried = "create_runs create_runs create_runs claim_runs claim_runs heartbeat get_run get_journal"
+    tried = """create_runs create_runs create_runs claim_runs claim_runs heartbeat get_run get_journal get_messages
+        send_message send_message send_message request_cancel check_runs resume_run get_cut_entries list_runs list_runs
+        prune put_schedule put_schedule delete_schedule pause_schedule due_schedules fire_schedule"""
     assert tried.split() == verbs
-    assert ["due"] == ids(await claim(storage))
+    assert (["due"], []) == (ids(await claim(storage)), await storage.get_messages("due", after=0))
 
 
 async def x2_a_cancelled_caller_leaves_nothing_half_done(storage: StorageAdapter, another: Another) -> None:

@@ -9,13 +9,14 @@ from typing import Any, TypeAlias, TypeVar, cast
 from anyio import create_task_group
 from msgspec.structs import replace
 
-from reflow import StorageAdapter, StorageError
-from reflow._core.journal import Entry, Journal, Timer
+from reflow import RunStatus, StorageAdapter, StorageError
+from reflow._core.journal import Entry, Journal, Message, MessageKind, Timer
 from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress, RunRow, ScheduleRow
 
 T = TypeVar("T")
 
 Another: TypeAlias = Callable[[], StorageAdapter]
+Awaited: TypeAlias = tuple[tuple[MessageKind, str], ...]
 Case: TypeAlias = Callable[[StorageAdapter, Another], Awaitable[None]]
 
 NOW = 1_750_000_000_000_000
@@ -23,6 +24,7 @@ LEASE_US = 30_000_000
 LEASE_UNTIL = NOW + LEASE_US
 ALL_BYTES = bytes(range(256))
 NOT_TEXT = cast(str, None)
+NOT_A_NUMBER = cast(int, None)
 
 
 def new_run(
@@ -47,6 +49,11 @@ def entry(position: str, *, payload: bytes = b"value") -> Entry:
 def timer(position: str, *, due_at: int = NOW + 50, attempts: int = 0, failure: bytes | None = None) -> Timer:
     """A step that waits for its next attempt."""
     return Timer(position, "step", "work", due_at, attempts, NOW, failure)
+
+
+def event(seq: int, name: str, payload: bytes = b"") -> Message:
+    """A message that was sent."""
+    return Message(seq, MessageKind.EVENT, name, payload)
 
 
 def schedule(key: str = "s", *, workflow: str = "w", next_at: int = NOW, **more: Any) -> ScheduleRow:
@@ -108,6 +115,28 @@ async def hold(storage: StorageAdapter, run_id: str = "r", *, until: int = LEASE
     claimed = await claim(storage, "first", limit=1, until=until, now=due_at)
     assert [run_id] == ids(claimed)
     return Lease(run_id, "first")
+
+
+async def end(storage: StorageAdapter, run_id: str, ending: Ending, *, now: int = NOW) -> None:
+    """Create a run, claim it and end it so."""
+    lease = await hold(storage, run_id)
+    assert await storage.save_progress(progress(lease, ending=ending, now=now))
+
+
+async def park(
+    storage: StorageAdapter,
+    lease: Lease,
+    *events: str,
+    awaits: Awaited = (),
+    status: RunStatus = RunStatus.WAITING,
+    due_at: int | None = None,
+    now: int = NOW,
+) -> None:
+    """Let a run wait for events of these names, and for what else it `awaits`."""
+    awaited = (*awaits, *((MessageKind.EVENT, name) for name in events))
+    recorded = len((await storage.get_journal(lease.run_id)).entries)
+    ending = Ending(status, due_at, awaits=awaited)
+    assert await storage.save_progress(progress(lease, recorded=recorded, ending=ending, now=now))
 
 
 async def get(storage: StorageAdapter, run_id: str = "r") -> RunRow:
