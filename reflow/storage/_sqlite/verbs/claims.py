@@ -45,9 +45,10 @@ def claim_runs(
 
 def _priorities(db: Connection, pair: tuple[str, int]) -> Iterator[int]:
     """The priorities of the runs that are in the index, highest first, by skipping from one to the next."""
-    priority: float | None = _ABOVE_ALL
-    while (priority := db.execute(_PRIORITY, (*pair, priority)).fetchone()[0]) is not None:
+    [priority] = db.execute(_PRIORITY, (*pair, _ABOVE_ALL)).fetchone()
+    while priority is not None:
         yield priority
+        [priority] = db.execute(_PRIORITY, (*pair, priority)).fetchone()
 
 
 def heartbeat(db: Connection, leases: Sequence[Lease], lease_until: int) -> list[Lease]:

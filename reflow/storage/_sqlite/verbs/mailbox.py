@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from sqlite3 import Connection
+from typing import NamedTuple
 
 from msgspec import json
 
 from reflow._core.journal import Message, MessageKind
 from reflow._core.status import RunStatus
 from reflow.storage._sqlite.verbs.rows import MESSAGE, marks, message_of
-from reflow.storage.records import RunSignal
+from reflow.storage.records import Ending, RunRow, RunSignal
 
 __all__ = [
+    "Origin",
     "alive",
     "check_runs",
     "get_messages",
@@ -33,6 +35,13 @@ _AFTER = f"""select {MESSAGE} from reflow_message where run = (select id from re
     order by seq"""
 _NEWS = """select cancel_requested, last_message, exists (select 1 from reflow_message where run = id)
     from reflow_run where run_id = ?"""
+
+
+class Origin(NamedTuple):
+    """By whom a run was started, and where; two times None for most runs."""
+
+    parent: str | None
+    parent_position: str | None
 
 
 def alive(db: Connection, run_id: str | None) -> int | None:
@@ -62,19 +71,11 @@ def has_any_message(db: Connection, run: int, names: Sequence[tuple[MessageKind,
     return bool(wanted) and any(name in wanted for name in db.execute(_NAMES, (run,)))
 
 
-def tell_parent(
-    db: Connection,
-    parent: str | None,
-    position: str | None,
-    now: int,
-    status: RunStatus,
-    output: bytes | None,
-    error: bytes | None,
-) -> None:
+def tell_parent(db: Connection, origin: Origin, now: int, ended: RunRow | Ending) -> None:
     """Tell the parent of a run, where there is one, how it ended."""
-    if (run := alive(db, parent)) is not None:
-        payload = output if status is RunStatus.COMPLETED else error
-        put_message(db, run, now, MessageKind.CHILD, position or "", payload or b"", status)
+    if origin.parent is not None and (run := alive(db, origin.parent)) is not None:
+        payload = ended.output if ended.status is RunStatus.COMPLETED else ended.error
+        put_message(db, run, now, MessageKind.CHILD, origin.parent_position or "", payload or b"", ended.status)
 
 
 def get_messages(db: Connection, run_id: str, after: int) -> list[Message]:

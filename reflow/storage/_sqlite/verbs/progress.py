@@ -10,15 +10,15 @@ from msgspec.structs import astuple
 from reflow._core.journal import MessageKind
 from reflow.errors import StorageError
 from reflow.storage._sqlite.verbs.endings import end
-from reflow.storage._sqlite.verbs.mailbox import alive, has_any_message, put_message, tell_parent
+from reflow.storage._sqlite.verbs.mailbox import Origin, alive, has_any_message, put_message, tell_parent
 from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER, marks
 from reflow.storage._sqlite.verbs.runs import create_run
 from reflow.storage.records import NewRun, Progress
 
 __all__ = ["save_progress"]
 
-_HELD = """select id, idle_claims, (select max(seq) from reflow_entry where run = id) from reflow_run
-    where run_id = ? and lease_id = ?"""
+_HELD = """select id, (select max(seq) from reflow_entry where run = id), idle_claims, cancel_requested, parent,
+    parent_position from reflow_run where run_id = ? and lease_id = ?"""
 _APPEND = f"insert into reflow_entry (run, seq, {ENTRY}) values (?, ?, {marks(ENTRY)})"
 _SET_TIMER = f"insert or replace into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)})"
 _DROP_TIMER = "delete from reflow_timer where run = ? and position = ?"
@@ -32,7 +32,7 @@ def save_progress(db: Connection, progress: Progress) -> bool:
     held = db.execute(_HELD, (progress.lease.run_id, progress.lease.lease_id)).fetchone()
     if held is None:
         return False
-    run, idle_claims, last = held
+    run, last, idle_claims, cancel_requested, *origin = held
     ending = progress.ending
     if ending and ending.problem:
         raise StorageError("save_progress", ending.problem)
@@ -54,7 +54,8 @@ def save_progress(db: Connection, progress: Progress) -> bool:
     if progress.cancel_delivered:
         db.execute(_DELIVERED, (run,))
     if ending:
-        end(db, run, ending, progress.now)
+        is_cancelled = cancel_requested and not progress.cancel_delivered
+        end(db, run, ending, progress.now, origin=Origin(*origin), cancel_requested=is_cancelled)
     elif idle_claims and (added or progress.timers):
         db.execute(_NOT_IDLE, (run,))
     return True
@@ -76,4 +77,4 @@ def _start(db: Connection, child: NewRun, now: int) -> None:
     if not row.is_same_child(child):
         put_message(db, parent, now, MessageKind.CHILD, name, b"", None)
     elif row.status.is_terminal:
-        tell_parent(db, row.parent, row.parent_position, now, row.status, row.output, row.error)
+        tell_parent(db, Origin(row.parent, row.parent_position), now, row)
