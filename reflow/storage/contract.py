@@ -82,8 +82,8 @@ class StorageAdapter(Protocol):
             over are all alike.
         D2. Only named workflows and versions are claimed; naming none claims nothing.
         D3. Runs of a higher priority come first; those of one priority in order of `due_at`, oldest first.
-        D4. A claimed run is `running` under `lease_id`, due again at `lease_until`, counts one execution and one idle
-            claim more, and awaits nothing.
+        D4. A claimed run is `running` under `lease_id`, due again at `lease_until`, and counts one execution and one
+            idle claim more.
         D5. Of several claimers exactly one gets a run.
         D6. `next_due_at` is the least `due_at` of the named runs that were not claimed; at or before `now` when
             `limit` left due ones behind.

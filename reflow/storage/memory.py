@@ -110,7 +110,6 @@ class MemoryStorage:
         due = sorted((run for due_at, _, run in waiting if due_at <= now), key=lambda run: -run.row.priority)[:limit]
         left = [due_at for due_at, _, run in waiting if run not in due]
         for run in due:
-            run.awaits = ()
             run.change(
                 status=RunStatus.RUNNING,
                 lease_id=lease_id,

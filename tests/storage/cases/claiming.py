@@ -19,7 +19,6 @@ from tests.storage.cases.words import (
     ids,
     new_run,
     opened,
-    park,
     progress,
     together,
 )
@@ -133,15 +132,6 @@ async def d3_who_is_not_due_keeps_nobody_waiting(storage: StorageAdapter, anothe
     claimed = await claim(storage, limit=2)
 
     assert (["low", "lower"], NOW + 1) == (ids(claimed), claimed.next_due_at)
-
-
-async def d4_a_claimed_run_awaits_nothing(storage: StorageAdapter, another: Another) -> None:
-    """A message that a run awaited when it was parked changes nothing for who has claimed it since."""
-    await park(storage, await hold(storage), "go", due_at=NOW)
-    await claim(storage, "second", until=NOW + 5)
-    await storage.send_message("r", "go", b"", now=NOW + 1)
-
-    assert NOW + 5 == (await get(storage)).due_at
 
 
 async def d4_a_claimed_run_is_running_under_the_lease(storage: StorageAdapter, another: Another) -> None:

@@ -19,7 +19,7 @@ _PRIORITY = """select max(priority) from reflow_run
 _SCAN = """select due_at, id from reflow_run where workflow = ? and version = ? and priority = ? and due_at is not null
     order by due_at limit ?"""
 _TAKE = f"""update reflow_run set status = '{RunStatus.RUNNING}', lease_id = ?, due_at = ?, updated_at = ?,
-    executions = executions + 1, idle_claims = idle_claims + 1, awaits = null where id = ? returning {RUN}"""
+    executions = executions + 1, idle_claims = idle_claims + 1 where id = ? returning {RUN}"""
 _HEARTBEAT = "update reflow_run set due_at = ? where run_id = ? and lease_id = ?"
 
 
