@@ -1,16 +1,21 @@
-"""The journal of a run: entries in the order in which outcomes arrived, and timers of what is still open.
+"""The journal of a run: entries in the order in which outcomes arrived, timers of what is still open, and the mailbox.
 
 Positions say where in the program a command was yielded: `0`, `1`, ... in the body; `4.2` for member 2 of the gather
-at 4; `4.2.0`, `4.2.1` for the commands of the branch there. An entry is final: it is never changed and never removed.
-A timer belongs to an open command and is replaced as attempts are used; it goes when the command gets its entry, or
-when the command is cancelled. Both are what storage keeps: bytes, text and integers only.
+at 4; `4.2.0`, `4.2.1` for the commands of the branch there. An entry is final: it is never changed, and only `resume`
+takes it out again. A timer belongs to an open command and is replaced as attempts are used; it goes when the command
+gets its entry, or when the command is cancelled. A message came from outside; it goes when an entry records that it was
+taken. All are what storage keeps: bytes, text and integers only.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from msgspec import Struct
 
-__all__ = ["Entry", "Journal", "Timer", "describe"]
+from reflow._core.status import RunStatus
+
+__all__ = ["Entry", "Journal", "Message", "MessageKind", "Timer", "describe"]
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -51,11 +56,34 @@ class Timer(Struct, frozen=True, gc=False):
         return describe(self.kind, self.name)
 
 
+class MessageKind(StrEnum):
+    """Where a message comes from."""
+
+    EVENT = "event"
+    CHILD = "child"
+
+
+class Message(Struct, frozen=True, gc=False):
+    """Something in the mailbox of a run, to be taken once; those of one kind and name oldest first.
+
+    An event has its own name, and what was sent as payload. A child has as name the position at which the run started
+    it, and says how it ended: `status`, and its output or error as payload. Where its status is None there is no child:
+    its id belongs to another run, and nothing was started.
+    """
+
+    seq: int
+    kind: MessageKind
+    name: str
+    payload: bytes
+    status: RunStatus | None = None
+
+
 class Journal(Struct, frozen=True):
-    """All that replay reads of a run."""
+    """All that replay reads of a run, and what it has been sent and not taken yet."""
 
     entries: list[Entry]
     timers: list[Timer]
+    messages: list[Message] = []
 
 
 def describe(kind: str, name: str) -> str:

@@ -73,7 +73,7 @@ class Client:
         )
         # Before the run is there: it may have ended when we come back.
         end = Ends.of(self._storage).end_of(new.run_id)
-        row, created = await self._storage.create_run(new)
+        [(row, created)] = await self._storage.create_runs([new])
         if not created:
             self._check_same(row, new, workflow)
             if row.status.is_terminal:

@@ -7,14 +7,33 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from reflow._core.journal import Entry, Timer
+from reflow._core.journal import Entry, MessageKind, Timer
 from reflow._core.status import RunStatus
 
-__all__ = ["Claimed", "Ending", "Lease", "NewRun", "Progress", "RunRow"]
+__all__ = [
+    "Claimed",
+    "Continued",
+    "DueSchedules",
+    "Ending",
+    "Lease",
+    "NewRun",
+    "Page",
+    "Progress",
+    "RunCount",
+    "RunCounts",
+    "RunFilter",
+    "RunRow",
+    "RunSignal",
+    "ScheduleRow",
+]
 
 
 class NewRun(Struct, frozen=True):
-    """A run to be created. `rules` is the version of the replay rules it begins with."""
+    """A run to be created. `rules` is the version of the replay rules it begins with.
+
+    A child names its `parent`, which is told how it ends, and the position there, under which it is told. Positions of
+    different generations of the parent must differ.
+    """
 
     run_id: str
     workflow: str
@@ -23,13 +42,48 @@ class NewRun(Struct, frozen=True):
     input: bytes
     due_at: int
     created_at: int
+    priority: int = 0
+    tags: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    parent: str | None = None
+    parent_position: str | None = None
+
+    def row(self) -> RunRow:
+        """The run as it is stored at first."""
+        return RunRow(
+            run_id=self.run_id,
+            workflow=self.workflow,
+            version=self.version,
+            rules=self.rules,
+            status=RunStatus.PENDING,
+            priority=self.priority,
+            due_at=self.due_at,
+            lease_id=None,
+            executions=0,
+            idle_claims=0,
+            generation=0,
+            cancel_requested=False,
+            cancel_delivered=False,
+            last_message=0,
+            created_at=self.created_at,
+            updated_at=self.created_at,
+            tags=self.tags,
+            idempotency_key=self.idempotency_key,
+            parent=self.parent,
+            parent_position=self.parent_position,
+            input=self.input,
+            output=None,
+            error=None,
+        )
 
 
 class RunRow(Struct, frozen=True):
     """A run as it is stored.
 
-    `due_at` is when it next needs a worker: for a running one, when its lease is over. `executions` counts its claims.
-    `updated_at` is the time of the last change of `status`.
+    `due_at` is when it next needs a worker: for a running one, when its lease is over. `executions` counts its claims,
+    `idle_claims` those since it last got anywhere: it grows while a run kills every process that takes it up.
+    `generation` counts how often it has continued as new. `last_message` is the number of the last message it was sent,
+    0 where there was none. `updated_at` is the time of the last change of `status`.
     """
 
     run_id: str
@@ -37,14 +91,29 @@ class RunRow(Struct, frozen=True):
     version: int
     rules: int
     status: RunStatus
+    priority: int
     due_at: int | None
     lease_id: str | None
     executions: int
+    idle_claims: int
+    generation: int
+    cancel_requested: bool
+    cancel_delivered: bool
+    last_message: int
     created_at: int
     updated_at: int
+    tags: tuple[str, ...]
+    idempotency_key: str | None
+    parent: str | None
+    parent_position: str | None
     input: bytes
     output: bytes | None
     error: bytes | None
+
+    def is_same_child(self, new: NewRun) -> bool:
+        """Whether this run is what `new` would have created, at the same place of the same parent."""
+        ids = (new.run_id, new.parent, new.parent_position)
+        return (self.run_id, self.parent, self.parent_position) == ids
 
 
 class Lease(Struct, frozen=True):
@@ -61,20 +130,51 @@ class Claimed(Struct, frozen=True):
     next_due_at: int | None
 
 
+class Continued(Struct, frozen=True):
+    """What a run goes on as, with an empty journal."""
+
+    workflow: str
+    version: int
+    rules: int
+    input: bytes
+
+
 class Ending(Struct, frozen=True):
-    """How an execution ends: the state that the run is left in. The lease ends with it."""
+    """How an execution ends: the state that the run is left in. The lease ends with it.
+
+    `awaits` names the messages, by kind and name, for which the run need not wait until it is due. With `continued` the
+    run is left pending, to begin anew as that.
+    """
 
     status: RunStatus
     due_at: int | None = None
     output: bytes | None = None
     error: bytes | None = None
+    awaits: tuple[tuple[MessageKind, str], ...] = ()
+    continued: Continued | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why no run can be left so; None where one can."""
+        if self.status is RunStatus.RUNNING:
+            return "a run cannot end as running"
+        if self.status.is_terminal and (self.due_at is not None or self.awaits):
+            return f"a run that is {self.status} is not due, and awaits nothing"
+        if self.status in (RunStatus.PENDING, RunStatus.SLEEPING) and self.due_at is None:
+            return f"a run that is {self.status} has to be due at some time"
+        if self.continued and self.status is not RunStatus.PENDING:
+            return f"a run that continues as new is pending, not {self.status}"
+        return None
 
 
 class Progress(Struct, frozen=True):
     """What an engine learned about a run since it last wrote: one write, all or nothing.
 
     `entries` follow the `recorded` ones already in the journal. `timers` replace those at their positions; the timers
-    at the positions in `settled` go. `ending` is set where the execution ends with this write.
+    at the positions in `settled` go. `ending` is set where the execution ends with this write. `consumed` are the
+    numbers of the messages that the entries have taken. `children` are the runs that it starts: children, which name
+    it as their parent, and others, which have none. `cancel_delivered` is set where the entries say that the run has
+    learned of its cancellation.
     """
 
     lease: Lease
@@ -84,3 +184,77 @@ class Progress(Struct, frozen=True):
     timers: list[Timer]
     settled: list[str]
     ending: Ending | None = None
+    consumed: list[int] = []
+    children: list[NewRun] = []
+    cancel_delivered: bool = False
+
+
+class RunSignal(Struct, frozen=True):
+    """There is news for a run: it is to be cancelled, or it has messages.
+
+    `last_message` is the number of the last one that it was sent, so an engine sees whether it knows them already.
+    """
+
+    run_id: str
+    cancel_requested: bool
+    last_message: int
+
+
+class RunFilter(Struct, frozen=True):
+    """Which runs are meant: what is left out does not matter; of `statuses` one must match, of `tags` all."""
+
+    statuses: tuple[RunStatus, ...] = ()
+    workflow: str | None = None
+    tags: tuple[str, ...] = ()
+    parent: str | None = None
+
+
+class Page(Struct, frozen=True):
+    """Some of the runs that were asked for, and where the next ones begin (None: these are the last)."""
+
+    rows: list[RunRow]
+    cursor: str | None
+
+
+class RunCount(Struct, frozen=True):
+    """How many runs of a workflow, in whatever version, have a status."""
+
+    workflow: str
+    status: RunStatus
+    count: int
+
+
+class RunCounts(Struct, frozen=True):
+    """How many runs there are, and when the first of all is due: how long ago says how far behind the workers are."""
+
+    counts: list[RunCount]
+    next_due_at: int | None
+
+
+class ScheduleRow(Struct, frozen=True):
+    """A recurrence that starts runs. `version` None: the latest that the engine knows.
+
+    `recurrence`, `missed` and `overlap` are texts that no adapter looks into. Times are counted from `anchor_at`; the
+    next one is `next_at`. `last_run_id` is the last run that was started.
+    """
+
+    key: str
+    workflow: str
+    version: int | None
+    input: bytes
+    recurrence: str
+    missed: str
+    overlap: str
+    anchor_at: int
+    next_at: int
+    created_at: int
+    updated_at: int
+    paused: bool = False
+    last_run_id: str | None = None
+
+
+class DueSchedules(Struct, frozen=True):
+    """Schedules that are due, and when the next one of these workflows is (None: there is none)."""
+
+    schedules: list[ScheduleRow]
+    next_due_at: int | None

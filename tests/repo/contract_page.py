@@ -14,7 +14,7 @@ from reflow.storage import contract, records
 
 __all__ = ["page"]
 
-_LONGEST_LINE = 100
+_LONGEST_LINE = 120
 
 _HEAD = """\
 # The storage contract
@@ -48,7 +48,8 @@ def page() -> str:
 
 
 def _verb(node: ast.AsyncFunctionDef) -> str:
-    arguments, returns = ast.unparse(node.args), ast.unparse(node.returns or ast.Constant(None))
+    arguments = re.sub(r"(?<=\w)=(?=\w)", " = ", ast.unparse(node.args))
+    returns = ast.unparse(node.returns or ast.Constant(None))
     signature = f"async def {node.name}({arguments}) -> {returns}: ..."
     if len(signature) > _LONGEST_LINE:
         signature = f"async def {node.name}(\n    {arguments}\n) -> {returns}: ..."

@@ -32,8 +32,8 @@ _AFTER_TABLE = """
 From `running` to `running` is a takeover: the lease was over, and another claim has replaced it. From `running` to
 `pending` a lease is given back, by an engine that stops.
 
-The table is wider than what this version does: no verb leads into `waiting` or `cancelled`, and none leads out of a
-state in which a run has ended. An adapter accepts every state all the same.
+From `pending` a run goes to `cancelled` where it was never claimed; any other one is woken, and cancelled by an engine
+that lets its clean-up steps run. From `failed` and `cancelled` the way back is `resume`.
 
 ## The same as a diagram
 """

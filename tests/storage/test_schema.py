@@ -10,12 +10,13 @@ import pytest
 
 from reflow import RunStatus, SQLiteStorage, StorageSchemaError
 from reflow.storage._sqlite import schema
-from tests.storage.cases.words import new_run
+from tests.storage.cases.words import create, new_run
 
 pytestmark = pytest.mark.anyio
 
-INSERT = """insert into reflow_run (run_id, workflow, version, rules, status, due_at, lease_id, executions, created_at,
-    updated_at, input) values (?, 'w', 1, 1, ?, 0, ?, 0, 0, 0, x'')"""
+INSERT = """insert into reflow_run (run_id, workflow, version, rules, status, priority, due_at, lease_id, executions,
+    idle_claims, generation, cancel_requested, cancel_delivered, last_message, created_at, updated_at, input)
+    values (?, 'w', 1, 1, ?, 0, 0, ?, 0, 0, 0, 0, 0, 0, 0, 0, x'')"""
 
 
 @pytest.fixture
@@ -174,5 +175,5 @@ async def test_an_unknown_status_is_named(file: Path, db: Connection):
     with pytest.raises(Exception, match="run 'r' has the unknown status 'paused'"):
         await storage.get_run("r")
 
-    assert (await storage.create_run(new_run("other")))[1]
+    assert (await create(storage, new_run("other")))[1]
     await storage.close()

@@ -34,6 +34,7 @@ from tests.storage.cases.words import (
     Another,
     Case,
     claim,
+    create,
     entry,
     get,
     hold,
@@ -272,7 +273,7 @@ async def test_a_failed_initialize_can_be_repeated(file: Path):
     storage.path.parent.mkdir(parents=True)
 
     async with opened(storage):
-        assert (await storage.create_run(new_run()))[1]
+        assert (await create(storage, new_run()))[1]
     with pytest.raises(StorageError, match="is not open"):
         await storage.get_run("r")
 
@@ -333,7 +334,7 @@ async def test_a_closed_adapter_says_so(file: Path):
     storage = SQLiteStorage(file)
     lease = Lease("r", "first")
     calls = {
-        "create_run": lambda: storage.create_run(new_run()),
+        "create_runs": lambda: create(storage, new_run()),
         "claim_runs": lambda: claim(storage),
         "heartbeat": lambda: storage.heartbeat([lease], lease_until=1),
         "save_progress": lambda: storage.save_progress(progress(lease)),
@@ -359,7 +360,7 @@ async def test_the_last_close_lets_go_of_the_file(file: Path):
     storage = SQLiteStorage(file)
     await storage.initialize()
     await storage.initialize()
-    await storage.create_run(new_run())
+    await create(storage, new_run())
 
     await storage.close()
     after_first = sorted(file.parent.iterdir())
@@ -374,7 +375,7 @@ async def test_opened_and_closed_at_once(file: Path):
 
     async def use(number: int) -> bool:
         async with opened(storage):
-            return (await storage.create_run(new_run(str(number))))[1]
+            return (await create(storage, new_run(str(number))))[1]
 
     answers = await together(*(lambda number=number: use(number) for number in range(20)))
 
@@ -387,9 +388,9 @@ async def test_closing_waits_for_what_is_under_way(file: Path):
     await storage.initialize()
     created: list[str] = []
 
-    async def create(run_id: str) -> None:
+    async def try_to_create(run_id: str) -> None:
         try:
-            await storage.create_run(new_run(run_id))
+            await create(storage, new_run(run_id))
             created.append(run_id)
         except StorageError:
             assert await_closed == [True]
@@ -397,7 +398,7 @@ async def test_closing_waits_for_what_is_under_way(file: Path):
     await_closed: list[bool] = []
     async with create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(create, str(number))
+            tasks.start_soon(try_to_create, str(number))
         await anyio.lowlevel.checkpoint()
         await_closed.append(True)
         await storage.close()
@@ -432,7 +433,7 @@ async def test_a_file_with_other_tables_is_shared(file: Path):
         await initialized(file)
 
         async with opened(SQLiteStorage(file)) as storage:
-            await storage.create_run(new_run())
+            await create(storage, new_run())
             db.execute("insert into customer values ('b')")
 
         assert [("a",), ("b",)] == db.execute("select name from customer").fetchall()
@@ -454,7 +455,7 @@ async def test_a_locked_file_is_waited_for(storage: SQLiteStorage, file: Path):
         other.execute("begin exclusive")
         async with create_task_group() as tasks:
             for number in range(5):
-                tasks.start_soon(storage.create_run, new_run(str(number)))
+                tasks.start_soon(create, storage, new_run(str(number)))
             await tried.wait()
             before = await storage.get_run("0")
             other.execute("commit")
@@ -540,11 +541,11 @@ def test_processes_may_initialize_one_file_at_once(file: Path):
     script = """if True:
         import os, sys, anyio
         from reflow import SQLiteStorage
-        from tests.storage.cases.words import new_run
+        from tests.storage.cases.words import create, new_run
         async def main():
             storage = SQLiteStorage(sys.argv[1])
             await storage.initialize()
-            assert (await storage.create_run(new_run(str(os.getpid()))))[1]
+            assert (await create(storage, new_run(str(os.getpid()))))[1]
             await storage.close()
         print("ready", flush=True)
         sys.stdin.readline()
@@ -591,7 +592,7 @@ async def test_a_full_disk_is_a_storage_error_until_there_is_space(storage: SQLi
             errors.append(error)
 
     async with create_task_group() as tasks:
-        tasks.start_soon(storage.create_run, new_run("small"))
+        tasks.start_soon(create, storage, new_run("small"))
         tasks.start_soon(save)
     assert before == await state(storage, "r")
     writer.execute("pragma max_page_count = 1000000")
@@ -617,92 +618,3 @@ async def test_driver_errors_carry_verb_text_and_cause(storage: SQLiteStorage, f
             caught.value.reason,
             type(caught.value.__cause__),
         )
-
-
-# ---- what it costs --------------------------------------------------------------------------------------------------
-
-
-async def test_no_verb_scans_a_table(storage: SQLiteStorage):
-    """Every statement of every verb finds its rows by an index, in order, and sorts nothing; the claim uses the
-    partial index of due runs."""
-    said: set[str] = set()
-    for db in (writer_of(storage), reader_of(storage)):
-        db.set_trace_callback(said.add)
-    lease = await hold(storage)
-    await storage.save_progress(progress(lease, entries=[entry("0")], timers=[timer("1")]))
-    await storage.save_progress(progress(lease, recorded=1, settled=["1"], ending=Ending(RunStatus.PENDING, 0)))
-    await claim(storage, "second", workflows=[("w", 1), ("other", 2)])
-    await storage.heartbeat([Lease("r", "second")], lease_until=1)
-    await state(storage, "r")
-    for db in (writer_of(storage), reader_of(storage)):
-        db.set_trace_callback(None)
-
-    statements = {text for text in said if "reflow_" in text}
-    plans = {
-        text: [detail for *_, detail in writer_of(storage).execute(f"explain query plan {text}")] for text in statements
-    }
-    assert {} == {text: plan for text, plan in plans.items() if "SCAN" in str(plan) or "B-TREE" in str(plan)}
-    claims = [text for text in statements if "order by due_at" in text]
-    expected = "SEARCH reflow_run USING COVERING INDEX reflow_run_due (workflow=? AND version=? AND due_at>?)"
-    assert [[expected]] * len(claims) == [plans[text] for text in claims]
-    assert 3 == len(claims)
-
-
-async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
-    """A claim of ten runs takes as many steps of SQLite's machine with 100 due runs as with 10,000, and with any number
-    of sleeping, ended and foreign ones."""
-
-    async def steps() -> int:
-        count = 0
-
-        def one() -> None:
-            nonlocal count
-            count += 1
-
-        writer_of(storage).set_progress_handler(one, 1)
-        assert 10 == len((await claim(storage, limit=10)).runs)
-        writer_of(storage).set_progress_handler(None, 1)
-        return count
-
-    def fill(count: int, workflow: str, status: str, due_at: int | None) -> None:
-        writer_of(storage).executemany(
-            "insert into reflow_run (run_id, workflow, version, rules, status, due_at, executions, created_at, "
-            "updated_at, input) values (hex(randomblob(8)), ?, 1, 1, ?, ?, 0, 0, 0, x'')",
-            [(workflow, status, due_at)] * count,
-        )
-
-    fill(100, "w", "pending", 5)
-    few = await steps()
-    writer_of(storage).execute("begin")
-    fill(10_000, "w", "pending", 6)
-    fill(5_000, "w", "sleeping", 2**62)
-    fill(5_000, "w", "completed", None)
-    fill(5_000, "other", "pending", 1)
-    writer_of(storage).execute("commit")
-
-    assert few == pytest.approx(await steps(), rel=0.05)
-
-
-async def test_a_long_journal_costs_a_write_nothing(storage: SQLiteStorage):
-    """Appending to a journal of 10,000 entries takes as many steps of SQLite's machine as to one of 100."""
-    lease = await hold(storage)
-    counts: list[int] = []
-    recorded = 0
-
-    async def append(count: int) -> None:
-        nonlocal recorded
-        added = [entry(str(recorded + number)) for number in range(count)]
-        assert await storage.save_progress(progress(lease, recorded=recorded, entries=added))
-        recorded += count
-
-    def one() -> None:
-        counts[-1] += 1
-
-    for length in (100, 9_900):
-        await append(length)
-        counts.append(0)
-        writer_of(storage).set_progress_handler(one, 1)
-        await append(1)
-        writer_of(storage).set_progress_handler(None, 1)
-
-    assert counts[0] == pytest.approx(counts[1], rel=0.05)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from reflow import StorageAdapter
+from tests.support.verbs import VERBS
 
 
 class Crash(BaseException):
@@ -17,8 +18,6 @@ class MortalStorage:
 
     From then on every verb raises `Crash`, as if the process had ended there: clean-up code cannot write either.
     """
-
-    _VERBS = frozenset({"create_run", "claim_runs", "heartbeat", "save_progress", "get_run", "get_journal"})
 
     def __init__(self, storage: StorageAdapter, dies_at: int, *, after: bool) -> None:
         self.verbs: list[str] = []
@@ -33,7 +32,7 @@ class MortalStorage:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._storage, name)
-        return self._mortal(name, attribute) if name in self._VERBS else attribute
+        return self._mortal(name, attribute) if name in VERBS else attribute
 
     def _mortal(self, name: str, verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:

@@ -9,8 +9,7 @@ from typing import Any
 from anyio import Event
 
 from reflow import StorageAdapter, StorageError
-
-_VERBS = frozenset({"create_run", "claim_runs", "heartbeat", "save_progress", "get_run", "get_journal"})
+from tests.support.verbs import VERBS
 
 
 class Gate:
@@ -70,7 +69,7 @@ class TappedStorage:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._storage, name)
-        return self._tapped(name, attribute) if name in _VERBS else attribute
+        return self._tapped(name, attribute) if name in VERBS else attribute
 
     def _tapped(self, name: str, verb: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def call(*args: Any, **kwargs: Any) -> Any:

@@ -11,11 +11,24 @@ from __future__ import annotations
 import inspect
 import re
 
-from tests.storage.cases import claiming, listening, opening, reading, writing
+from tests.storage.cases import (
+    claiming,
+    endings,
+    families,
+    inspection,
+    listening,
+    mailbox,
+    opening,
+    reading,
+    schedules,
+    writing,
+)
 from tests.storage.cases.words import Case
+
+_MODULES = (opening, claiming, writing, families, endings, mailbox, inspection, schedules, reading, listening)
 
 
 def cases() -> list[Case]:
     """Every case, in the order of the contract."""
-    members = [member for module in (opening, claiming, writing, reading, listening) for member in vars(module).items()]
+    members = [member for module in _MODULES for member in vars(module).items()]
     return [member for name, member in members if re.match(r"[a-z]\d+_", name) and inspect.iscoroutinefunction(member)]

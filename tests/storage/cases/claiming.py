@@ -13,6 +13,7 @@ from tests.storage.cases.words import (
     Another,
     bound,
     claim,
+    create,
     get,
     hold,
     ids,
@@ -28,7 +29,7 @@ from tests.storage.cases.words import (
 async def d1_due_means_at_or_before_now(storage: StorageAdapter, another: Another) -> None:
     """A run is claimed when `due_at` is now or earlier, not a microsecond before."""
     for run_id, due_at in (("earlier", NOW - 1), ("now", NOW), ("later", NOW + 1)):
-        await storage.create_run(new_run(run_id, due_at=due_at))
+        await create(storage, new_run(run_id, due_at=due_at))
 
     assert ["earlier", "now"] == ids(await claim(storage))
 
@@ -40,7 +41,7 @@ async def d1_what_is_due_is_claimed_whatever_its_status(storage: StorageAdapter,
         lease = await hold(storage, run_id)
         await storage.save_progress(progress(lease, ending=Ending(status, due_at=NOW)))
     await hold(storage, "running", until=NOW)
-    await storage.create_run(new_run("pending"))
+    await create(storage, new_run("pending"))
 
     assert ["pending", "running", "sleeping", "waiting"] == sorted(ids(await claim(storage, "second")))
 
@@ -66,7 +67,7 @@ async def d2_only_named_workflows_and_versions(storage: StorageAdapter, another:
     """A claim takes runs of the (workflow, version) pairs it names, and no other combination of the two."""
     for workflow in ("a", "b", "c"):
         for version in (1, 2):
-            await storage.create_run(new_run(f"{workflow}{version}", workflow=workflow, version=version))
+            await create(storage, new_run(f"{workflow}{version}", workflow=workflow, version=version))
 
     claimed = await claim(storage, workflows=[("a", 1), ("b", 2)])
 
@@ -76,15 +77,15 @@ async def d2_only_named_workflows_and_versions(storage: StorageAdapter, another:
 
 async def d2_naming_none_claims_nothing(storage: StorageAdapter, another: Another) -> None:
     """A claim that names no workflow gets nothing and knows of nothing that is due."""
-    await storage.create_run(new_run())
+    await create(storage, new_run())
 
     assert Claimed([], None) == await claim(storage, workflows=[])
 
 
 async def d2_any_number_of_workflows_may_be_named(storage: StorageAdapter, another: Another) -> None:
     """A claim may name a thousand workflows, and one of them twice."""
-    await storage.create_run(new_run("first", workflow="w0"))
-    await storage.create_run(new_run("last", workflow="w999", due_at=NOW - 1))
+    await create(storage, new_run("first", workflow="w0"))
+    await create(storage, new_run("last", workflow="w999", due_at=NOW - 1))
     workflows = [(f"w{number}", 1) for number in (*range(1000), 0)]
 
     claimed = await claim(storage, workflows=workflows)
@@ -96,28 +97,57 @@ async def d3_oldest_due_first(storage: StorageAdapter, another: Another) -> None
     """Runs come in the order in which they were due, over all named workflows, and `limit` cuts off the youngest."""
     for number, offset in enumerate((3, 1, 4, 2, 5)):
         workflow = f"w{number % 2}"
-        await storage.create_run(new_run(f"due {offset}", workflow=workflow, due_at=NOW - 10 + offset))
+        await create(storage, new_run(f"due {offset}", workflow=workflow, due_at=NOW - 10 + offset))
 
     assert ["due 1", "due 2", "due 3"] == ids(await claim(storage, workflows=[("w0", 1), ("w1", 1)], limit=3))
 
 
 async def d3_the_time_matters_and_not_the_age_of_the_run(storage: StorageAdapter, another: Another) -> None:
     """A sleeper that woke first comes before runs that were created before it and became due later."""
-    await storage.create_run(new_run("old", due_at=NOW - 1, created_at=1))
+    await create(storage, new_run("old", due_at=NOW - 1, created_at=1))
     lease = await hold(storage, "sleeper", due_at=NOW - 9)
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.SLEEPING, due_at=NOW - 5)))
 
     assert ["sleeper", "old"] == ids(await claim(storage, "second"))
 
 
+async def d3_higher_priorities_first(storage: StorageAdapter, another: Another) -> None:
+    """Due runs of a higher priority come first, whatever their workflow and due time; then the oldest due."""
+    places = [(0, 9), (5, 1), (-2, 9), (0, 8), (5, 2), (2**63 - 1, 1), (-(2**63), 9)]
+    for number, (priority, age) in enumerate(places):
+        run = new_run(f"{priority} {age}", workflow=f"w{number % 2}", due_at=NOW - age, priority=priority)
+        await create(storage, run)
+    workflows = [("w0", 1), ("w1", 1)]
+
+    claimed = [ids(await claim(storage, str(limit), workflows=workflows, limit=limit)) for limit in (2, 3, 9)]
+
+    assert [[f"{2**63 - 1} 1", "5 2"], ["5 1", "0 9", "0 8"], ["-2 9", f"{-(2**63)} 9"]] == claimed
+
+
+async def d3_who_is_not_due_keeps_nobody_waiting(storage: StorageAdapter, another: Another) -> None:
+    """Runs of a high priority that are not due yet, or are held, take no place from lower ones that are due."""
+    await storage.create_runs([new_run(f"later {number}", priority=9, due_at=NOW + 1) for number in range(5)])
+    await storage.create_runs([new_run("low"), new_run("lower", priority=-1, due_at=NOW - 1)])
+
+    claimed = await claim(storage, limit=2)
+
+    assert (["low", "lower"], NOW + 1) == (ids(claimed), claimed.next_due_at)
+
+
 async def d4_a_claimed_run_is_running_under_the_lease(storage: StorageAdapter, another: Another) -> None:
     """A claim leaves the run running, under its lease, due when the lease is over, with one execution more."""
-    row, _ = await storage.create_run(new_run())
+    row, _ = await create(storage, new_run())
 
     claimed = await claim(storage, "first")
 
     expected = replace(
-        row, status=RunStatus.RUNNING, lease_id="first", due_at=LEASE_UNTIL, executions=1, updated_at=NOW
+        row,
+        status=RunStatus.RUNNING,
+        lease_id="first",
+        due_at=LEASE_UNTIL,
+        executions=1,
+        idle_claims=1,
+        updated_at=NOW,
     )
     assert [expected] == claimed.runs
     assert expected == await storage.get_run("r")
@@ -138,7 +168,7 @@ async def d5_every_run_has_one_claimer(storage: StorageAdapter, another: Another
     """However many claim at once, through two adapters, each run is given to exactly one of them."""
     run_ids = [str(number) for number in range(40)]
     for run_id in run_ids:
-        await storage.create_run(new_run(run_id))
+        await create(storage, new_run(run_id))
     async with opened(another()) as other:
         claims = [
             bound(claim, adapter, f"{name} {number}", limit=3)
@@ -174,7 +204,7 @@ async def d6_next_due_is_that_of_the_first_one_left(storage: StorageAdapter, ano
     assert None is (await claim(storage)).next_due_at
 
     for offset in (30, 10, 20):
-        await storage.create_run(new_run(str(offset), due_at=NOW + offset))
+        await create(storage, new_run(str(offset), due_at=NOW + offset))
 
     assert NOW + 10 == (await claim(storage)).next_due_at
     assert NOW + 20 == (await claim(storage, "second", now=NOW + 10)).next_due_at
@@ -183,18 +213,29 @@ async def d6_next_due_is_that_of_the_first_one_left(storage: StorageAdapter, ano
 async def d6_next_due_is_in_the_past_when_due_runs_are_left(storage: StorageAdapter, another: Another) -> None:
     """Where `limit` leaves due runs behind, `next_due_at` is the due time of the oldest of them."""
     for number in range(3):
-        await storage.create_run(new_run(str(number), due_at=NOW - 3 + number))
+        await create(storage, new_run(str(number), due_at=NOW - 3 + number))
 
     claims = [await claim(storage, f"limit {limit}", limit=limit) for limit in (0, 1, 2)]
 
     assert [NOW - 3, NOW - 2, LEASE_UNTIL] == [claimed.next_due_at for claimed in claims]
 
 
+async def d6_next_due_is_over_all_priorities(storage: StorageAdapter, another: Another) -> None:
+    """`next_due_at` is the least due time of what was left, whatever its priority."""
+    await storage.create_runs([new_run(str(number), priority=number, due_at=NOW + 9 - number) for number in range(3)])
+    first = (await claim(storage)).next_due_at
+    await storage.create_runs([new_run("due", priority=1), new_run("old", priority=-1, due_at=NOW - 5)])
+
+    claimed = await claim(storage, "second", limit=1)
+
+    assert (NOW + 7, ["due"], NOW - 5) == (first, ids(claimed), claimed.next_due_at)
+
+
 async def d6_next_due_is_of_named_workflows_only(storage: StorageAdapter, another: Another) -> None:
     """Runs of workflows that the claim does not name do not count for `next_due_at`."""
-    await storage.create_run(new_run("named", due_at=NOW + 9))
-    await storage.create_run(new_run("other version", version=2, due_at=NOW + 1))
-    await storage.create_run(new_run("other workflow", workflow="other", due_at=NOW + 1))
+    await create(storage, new_run("named", due_at=NOW + 9))
+    await create(storage, new_run("other version", version=2, due_at=NOW + 1))
+    await create(storage, new_run("other workflow", workflow="other", due_at=NOW + 1))
 
     assert NOW + 9 == (await claim(storage)).next_due_at
 

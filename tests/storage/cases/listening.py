@@ -1,4 +1,4 @@
-"""Clauses W: listen."""
+"""Clauses Y: listen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reflow import StorageAdapter
 from tests.storage.cases.words import Another, claim, ids, new_run, opened
 
 
-async def w1_listeners_are_woken(storage: StorageAdapter, another: Another) -> None:
+async def y1_listeners_are_woken(storage: StorageAdapter, another: Another) -> None:
     """Whoever listens is woken by a run that is stored, through the same adapter or another."""
     async with opened(another()) as other, create_task_group() as tasks:
         for number, creating in enumerate((storage, other)):
@@ -17,13 +17,13 @@ async def w1_listeners_are_woken(storage: StorageAdapter, another: Another) -> N
             for listening, event in zip((storage, other), woken, strict=True):
                 tasks.start_soon(listening.listen, event.set)
             await wait_all_tasks_blocked()
-            await creating.create_run(new_run(str(number)))
+            await creating.create_runs([new_run(str(number))])
             for event in woken:
                 await event.wait()
         tasks.cancel_scope.cancel()
 
 
-async def w2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, another: Another) -> None:
+async def y2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, another: Another) -> None:
     """A claim that is sent as soon as the hint comes finds the run."""
     hint, found = Event(), []
 
@@ -35,7 +35,7 @@ async def w2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, an
         tasks.start_soon(storage.listen, hint.set)
         tasks.start_soon(look)
         await wait_all_tasks_blocked()
-        await storage.create_run(new_run("r"))
+        await storage.create_runs([new_run("r")])
         while not found:
             await checkpoint()
         tasks.cancel_scope.cancel()
@@ -43,7 +43,7 @@ async def w2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, an
     assert ["r"] == found
 
 
-async def w3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another: Another) -> None:
+async def y3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another: Another) -> None:
     """Who was cancelled is not called any more, and others are."""
     calls: list[str] = []
     hint = Event()
@@ -53,7 +53,7 @@ async def w3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another
             tasks.start_soon(storage.listen, lambda: calls.append("woken"))
             await wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-        await storage.create_run(new_run("r"))
+        await storage.create_runs([new_run("r")])
         await hint.wait()
         others.cancel_scope.cancel()
 

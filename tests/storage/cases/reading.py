@@ -10,12 +10,14 @@ from msgspec.structs import replace
 
 from reflow import RunStatus, StorageAdapter
 from reflow._core.journal import Journal
-from reflow.storage.records import Ending, Lease, NewRun
+from reflow.storage.records import Ending, Lease, NewRun, RunFilter
 from tests.storage.cases.words import (
+    NOT_A_NUMBER,
     NOW,
     Another,
     bound,
     claim,
+    create,
     entry,
     failing,
     hold,
@@ -23,6 +25,7 @@ from tests.storage.cases.words import (
     new_run,
     opened,
     progress,
+    schedule,
     state,
     timer,
     together,
@@ -33,7 +36,7 @@ from tests.storage.cases.words import (
 
 async def g1_an_unknown_run_is_none(storage: StorageAdapter, another: Another) -> None:
     """The row of an unknown run is None, even where its id differs from a known one in case or blanks only."""
-    await storage.create_run(new_run("Run"))
+    await create(storage, new_run("Run"))
 
     assert [None] * 4 == [await storage.get_run(run_id) for run_id in ("", "run", "Run ", "other")]
 
@@ -78,7 +81,7 @@ async def h1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: An
 
 async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, another: Another) -> None:
     """The journal of an unknown run, and of one without entries, is empty."""
-    await storage.create_run(new_run())
+    await create(storage, new_run())
 
     assert [Journal([], [])] * 2 == [await storage.get_journal(run_id) for run_id in ("r", "unknown")]
 
@@ -89,23 +92,42 @@ async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, anothe
 async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, another: Another) -> None:
     """A verb that is given what cannot be stored raises StorageError, names itself, and leaves the storage usable."""
     bad = "\ud800"
-    await storage.create_run(new_run("due"))
+    await create(storage, new_run("due"))
     calls: list[Callable[[], Awaitable[object]]] = [
-        bound(storage.create_run, new_run(bad)),
-        bound(storage.create_run, replace(new_run(), input=cast(bytes, "text"))),
-        bound(storage.create_run, replace(new_run(), due_at=2**64)),
+        bound(create, storage, new_run(bad)),
+        bound(create, storage, replace(new_run(), input=cast(bytes, "text"))),
+        bound(create, storage, replace(new_run(), due_at=2**64)),
         bound(claim, storage, bad),
         bound(claim, storage, workflows=[(bad, 1)]),
         bound(storage.heartbeat, [Lease("r", bad)], lease_until=NOW),
         bound(storage.get_run, bad),
         bound(storage.get_journal, bad),
+        bound(storage.get_messages, bad, after=0),
+        bound(storage.send_message, "due", bad, b"", now=NOW),
+        bound(storage.send_message, "due", "name", cast(bytes, "text"), now=NOW),
+        bound(storage.send_message, "due", "name", b"", now=NOW, message_id=bad),
+        bound(storage.request_cancel, bad, now=NOW),
+        bound(storage.check_runs, [bad]),
+        bound(storage.resume_run, bad, keep=0, now=NOW),
+        bound(storage.get_cut_entries, bad),
+        bound(storage.list_runs, RunFilter(workflow=bad), limit=1),
+        bound(storage.list_runs, RunFilter(tags=(bad,)), limit=1),
+        bound(storage.prune, before=2**64, statuses=[], limit=1),
+        bound(storage.put_schedule, schedule(bad)),
+        bound(storage.put_schedule, replace(schedule(), next_at=NOT_A_NUMBER)),
+        bound(storage.delete_schedule, bad),
+        bound(storage.pause_schedule, bad, paused=True, now=NOW),
+        bound(storage.due_schedules, [bad], limit=1, now=NOW),
+        bound(storage.fire_schedule, bad, expected_next_at=0, next_at=0, runs=[], now=NOW),
     ]
 
     verbs = [await failing(call) for call in calls]
 
-    tried = "create_run create_run create_run claim_runs claim_runs heartbeat get_run get_journal"
+    tried = """create_runs create_runs create_runs claim_runs claim_runs heartbeat get_run get_journal get_messages
+        send_message send_message send_message request_cancel check_runs resume_run get_cut_entries list_runs list_runs
+        prune put_schedule put_schedule delete_schedule pause_schedule due_schedules fire_schedule"""
     assert tried.split() == verbs
-    assert ["due"] == ids(await claim(storage))
+    assert (["due"], []) == (ids(await claim(storage)), await storage.get_messages("due", after=0))
 
 
 async def x2_a_cancelled_caller_leaves_nothing_half_done(storage: StorageAdapter, another: Another) -> None:
@@ -118,7 +140,7 @@ async def x2_a_cancelled_caller_leaves_nothing_half_done(storage: StorageAdapter
             scope.cancel()
             await storage.save_progress(write)
 
-    await together(cancelled, *(bound(storage.create_run, new_run(str(number))) for number in range(5)))
+    await together(cancelled, *(bound(create, storage, new_run(str(number))) for number in range(5)))
 
     row, journal = await state(storage, "r")
     assert (row.status, len(journal.entries)) in ((RunStatus.COMPLETED, 2), (RunStatus.RUNNING, 0))
@@ -131,7 +153,7 @@ async def x3_an_answer_is_the_truth_for_everybody(storage: StorageAdapter, anoth
 
         async def follow(run_id: str) -> list[int]:
             seen = []
-            await storage.create_run(new_run(run_id, workflow=run_id))
+            await create(storage, new_run(run_id, workflow=run_id))
             await claim(other, workflows=[(run_id, 1)])
             for number in range(10):
                 writer, reader = (storage, other) if number % 2 else (other, storage)
@@ -149,7 +171,7 @@ async def x4_text_and_numbers_come_back_exactly(storage: StorageAdapter, another
     """Ids and names are any text, told apart by code points; integers have 64 bits."""
     texts = ["'; drop table reflow_run; --", "a\0b", "a", "A", "é", "e\u0301", "🦆", " a", "a ", "%", "1", "01"]
     largest = 2**63 - 1
-    rows = [(await storage.create_run(NewRun(text, text, 1, 0, b"", largest, -largest)))[0] for text in texts]
+    rows = [(await create(storage, NewRun(text, text, 1, 0, b"", largest, -largest)))[0] for text in texts]
 
     assert rows == [await storage.get_run(text) for text in texts]
     assert [(text, text, largest, -largest) for text in texts] == [

@@ -7,14 +7,16 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
 from anyio import create_task_group
+from msgspec.structs import replace
 
-from reflow import StorageAdapter, StorageError
-from reflow._core.journal import Entry, Journal, Timer
-from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress, RunRow
+from reflow import RunStatus, StorageAdapter, StorageError
+from reflow._core.journal import Entry, Journal, Message, MessageKind, Timer
+from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress, RunRow, ScheduleRow
 
 T = TypeVar("T")
 
 Another: TypeAlias = Callable[[], StorageAdapter]
+Awaited: TypeAlias = tuple[tuple[MessageKind, str], ...]
 Case: TypeAlias = Callable[[StorageAdapter, Another], Awaitable[None]]
 
 NOW = 1_750_000_000_000_000
@@ -22,6 +24,7 @@ LEASE_US = 30_000_000
 LEASE_UNTIL = NOW + LEASE_US
 ALL_BYTES = bytes(range(256))
 NOT_TEXT = cast(str, None)
+NOT_A_NUMBER = cast(int, None)
 
 
 def new_run(
@@ -32,9 +35,10 @@ def new_run(
     input: bytes = b"in",
     due_at: int = NOW,
     created_at: int = NOW,
+    **more: Any,
 ) -> NewRun:
     """A run of workflow `w`, due now."""
-    return NewRun(run_id, workflow, version, 1, input, due_at, created_at)
+    return NewRun(run_id, workflow, version, 1, input, due_at, created_at, **more)
 
 
 def entry(position: str, *, payload: bytes = b"value") -> Entry:
@@ -47,6 +51,17 @@ def timer(position: str, *, due_at: int = NOW + 50, attempts: int = 0, failure: 
     return Timer(position, "step", "work", due_at, attempts, NOW, failure)
 
 
+def event(seq: int, name: str, payload: bytes = b"") -> Message:
+    """A message that was sent."""
+    return Message(seq, MessageKind.EVENT, name, payload)
+
+
+def schedule(key: str = "s", *, workflow: str = "w", next_at: int = NOW, **more: Any) -> ScheduleRow:
+    """A schedule of workflow `w`, due now."""
+    row = ScheduleRow(key, workflow, None, b"in", "every hour", "skip", "allow", NOW - 9, next_at, NOW - 9, NOW - 9)
+    return replace(row, **more)
+
+
 def progress(
     lease: Lease,
     *,
@@ -55,10 +70,30 @@ def progress(
     timers: Sequence[Timer] = (),
     settled: Sequence[str] = (),
     ending: Ending | None = None,
+    consumed: Sequence[int] = (),
+    children: Sequence[NewRun] = (),
+    cancel_delivered: bool = False,
     now: int = NOW,
 ) -> Progress:
     """A write under `lease`."""
-    return Progress(lease, now, recorded, list(entries), list(timers), list(settled), ending)
+    return Progress(
+        lease=lease,
+        now=now,
+        recorded=recorded,
+        entries=list(entries),
+        timers=list(timers),
+        settled=list(settled),
+        ending=ending,
+        consumed=list(consumed),
+        children=list(children),
+        cancel_delivered=cancel_delivered,
+    )
+
+
+async def create(storage: StorageAdapter, run: NewRun) -> tuple[RunRow, bool]:
+    """Create one run; its row, and whether it was created."""
+    [answer] = await storage.create_runs([run])
+    return answer
 
 
 async def claim(
@@ -76,10 +111,32 @@ async def claim(
 
 async def hold(storage: StorageAdapter, run_id: str = "r", *, until: int = LEASE_UNTIL, due_at: int = 0) -> Lease:
     """Create a run and claim it, and no other: it is the oldest."""
-    await storage.create_run(new_run(run_id, due_at=due_at))
+    await create(storage, new_run(run_id, due_at=due_at))
     claimed = await claim(storage, "first", limit=1, until=until, now=due_at)
     assert [run_id] == ids(claimed)
     return Lease(run_id, "first")
+
+
+async def end(storage: StorageAdapter, run_id: str, ending: Ending, *, now: int = NOW) -> None:
+    """Create a run, claim it and end it so."""
+    lease = await hold(storage, run_id)
+    assert await storage.save_progress(progress(lease, ending=ending, now=now))
+
+
+async def park(
+    storage: StorageAdapter,
+    lease: Lease,
+    *events: str,
+    awaits: Awaited = (),
+    status: RunStatus = RunStatus.WAITING,
+    due_at: int | None = None,
+    now: int = NOW,
+) -> None:
+    """Let a run wait for events of these names, and for what else it `awaits`."""
+    awaited = (*awaits, *((MessageKind.EVENT, name) for name in events))
+    recorded = len((await storage.get_journal(lease.run_id)).entries)
+    ending = Ending(status, due_at, awaits=awaited)
+    assert await storage.save_progress(progress(lease, recorded=recorded, ending=ending, now=now))
 
 
 async def get(storage: StorageAdapter, run_id: str = "r") -> RunRow:

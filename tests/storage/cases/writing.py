@@ -7,8 +7,8 @@ from typing import cast
 from msgspec.structs import replace
 
 from reflow import RunStatus, StorageAdapter
-from reflow._core.journal import Entry, Journal, Timer
-from reflow.storage.records import Ending, Lease
+from reflow._core.journal import Entry, Journal, MessageKind, Timer
+from reflow.storage.records import Continued, Ending, Lease
 from tests.storage.cases.words import (
     ALL_BYTES,
     NOT_TEXT,
@@ -16,6 +16,7 @@ from tests.storage.cases.words import (
     Another,
     bound,
     claim,
+    create,
     entry,
     get,
     hold,
@@ -86,6 +87,7 @@ async def f2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another)
         expected = replace(
             row,
             status=ending.status,
+            idle_claims=0,
             due_at=ending.due_at,
             lease_id=None,
             updated_at=NOW + 2,
@@ -98,7 +100,7 @@ async def f2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another)
 async def f2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another: Another) -> None:
     """Without an ending the row stays as it is: running, under its lease."""
     lease = await hold(storage)
-    row = await get(storage)
+    row = replace(await get(storage), idle_claims=0)
 
     assert await storage.save_progress(progress(lease, entries=[entry("0")], now=NOW + 5))
 
@@ -108,7 +110,7 @@ async def f2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another:
 async def f2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Another) -> None:
     """An output of no bytes comes back as such, and none as None; a later ending replaces both."""
     lease = await hold(storage)
-    await storage.save_progress(progress(lease, ending=Ending(RunStatus.FAILED, NOW, output=b"", error=None)))
+    await storage.save_progress(progress(lease, ending=Ending(RunStatus.PENDING, NOW, output=b"", error=None)))
     first = await get(storage)
     await claim(storage, "second")
     await storage.save_progress(progress(Lease("r", "second"), ending=Ending(RunStatus.FAILED, error=b"")))
@@ -117,12 +119,24 @@ async def f2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Ano
     assert [(b"", None), (None, b"")] == [(row.output, row.error) for row in (first, second)]
 
 
-async def f2_running_is_no_ending(storage: StorageAdapter, another: Another) -> None:
-    """An ending that says `running` is refused: such a run would be held by nobody."""
+async def f2_an_ending_with_a_problem_is_refused(storage: StorageAdapter, another: Another) -> None:
+    """An ending is refused that leaves a run running, or ended and due, or never due though nothing would wake it."""
     lease = await hold(storage)
     before = await state(storage, "r")
+    continued = Continued("w", 2, 1, b"")
+    endings = [
+        Ending(RunStatus.RUNNING, NOW),
+        *(Ending(status, NOW) for status in RunStatus if status.is_terminal),
+        *(Ending(status, awaits=((MessageKind.EVENT, "a"),)) for status in RunStatus if status.is_terminal),
+        Ending(RunStatus.PENDING),
+        Ending(RunStatus.SLEEPING),
+        *(Ending(status, NOW, continued=continued) for status in (RunStatus.SLEEPING, RunStatus.WAITING)),
+        Ending(RunStatus.COMPLETED, continued=continued),
+    ]
 
-    assert "save_progress" == await refusal(storage, progress(lease, ending=Ending(RunStatus.RUNNING, due_at=NOW)))
+    refusals = [await refusal(storage, progress(lease, entries=[entry("0")], ending=ending)) for ending in endings]
+
+    assert ["save_progress"] * len(endings) == refusals
     assert before == await state(storage, "r")
 
 
@@ -159,7 +173,7 @@ async def f3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: An
     writes[2] = progress(leases[2], entries=[entry("0"), entry(NOT_TEXT)])
 
     answers = await together(
-        *(bound(refusal, storage, write) for write in writes), bound(storage.create_run, new_run("new"))
+        *(bound(refusal, storage, write) for write in writes), bound(create, storage, new_run("new"))
     )
 
     assert [None, None, "save_progress", None, None] == answers[:5]
@@ -237,7 +251,7 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
 async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: Another) -> None:
     """A lease id that was given to several runs by one claim is lost for each of them by itself."""
     for run_id in ("a", "b"):
-        await storage.create_run(new_run(run_id))
+        await create(storage, new_run(run_id))
     await claim(storage, "first")
 
     await storage.save_progress(progress(Lease("a", "first"), ending=Ending(RunStatus.COMPLETED, output=b"")))
