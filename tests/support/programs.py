@@ -16,8 +16,12 @@ from zlib import crc32
 
 from hypothesis import strategies as st
 
-from reflow._core.commands import Command, Step, Winner, gather, new_random, new_uuid, now, race, sleep, step
+from reflow._core.command import Command
+from reflow._core.groups import Winner, gather, race
 from reflow._core.journal import Entry
+from reflow._core.steps import Step, step
+from reflow._core.values import new_random, new_uuid, now
+from reflow._core.waits import sleep
 from reflow.errors import WorkflowCancelled
 from tests.support.driven import Driven, work
 

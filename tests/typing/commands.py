@@ -31,7 +31,8 @@ from reflow import (
     step,
     workflow,
 )
-from reflow._core.commands import Sleep, Step
+from reflow._core.steps import Step
+from reflow._core.waits import Sleep
 
 
 @dataclass
@@ -212,7 +213,6 @@ def wrong_gathers() -> None:
     gather(create_account("a"))  # type: ignore[call-overload]
     gather(provision)  # type: ignore[call-overload]
     gather(step(charge, 1), limit="2")  # type: ignore[call-overload]
-    gather(signup(User("a")))  # type: ignore[call-overload]
 
 
 # ---- race ------------------------------------------------------------------------------------------------------------

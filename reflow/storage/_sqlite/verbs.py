@@ -17,7 +17,8 @@ from reflow.storage.records import Claimed, Lease, NewRun, Progress, RunRow
 __all__ = ["claim_runs", "create_run", "get_journal", "get_run", "heartbeat", "save_progress"]
 
 _RUN = ", ".join(RunRow.__struct_fields__)
-_ENTRY = ", ".join(Entry.__struct_fields__)
+# The digest has no column yet.
+_ENTRY = ", ".join(Entry.__struct_fields__[:-1])
 _TIMER = ", ".join(Timer.__struct_fields__)
 
 _CREATE = f"""insert into reflow_run (run_id, workflow, version, rules, input, due_at, created_at, updated_at, status,
