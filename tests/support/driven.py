@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+from reflow._core.digest import digest_of
 from reflow._core.failure import capture, capture_for
 from reflow._core.journal import Entry, Journal, Timer, cancel_entry, patch_entry
 from reflow._core.replay import Replay
@@ -84,7 +85,7 @@ class Driven:
     def entry(self, position: str, payload: bytes, *, failed: bool = False) -> Entry:
         """The entry that the command open at `position` gets."""
         command = self.replay.open[position].command
-        return Entry(position, command.kind, command.name, failed, payload, 1, 0, 0)
+        return Entry(position, command.kind, command.name, failed, payload, 1, 0, 0, digest_of(command))
 
     @property
     def open(self) -> dict[str, str]:
