@@ -116,9 +116,9 @@ class Program:
             self._work_off()
 
     def cancel(self) -> None:
-        """Cancel the body, and all below it. One that was never started ends at once; one that has ended, or was
-        cancelled before, is left alone."""
-        if self._is_cancelled or self._ended is not None:
+        """Cancel the body, and all below it. One that was never started ends at once; one that was cancelled before is
+        left alone, and one that has ended takes no notice."""
+        if self._is_cancelled:
             return
         self._is_cancelled = True
         if getgeneratorstate(self.body.generator) == GEN_CREATED:

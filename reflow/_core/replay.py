@@ -177,7 +177,7 @@ class Replay:
         """Whether the run takes the new way through `change`: decided once, where it is first asked."""
         known = self._changes.get(change)
         if known is None:
-            known = self._stored.takes_part_in(change)
+            known = change in self._stored.changes
             if not known and not self._stored.goes_on(self.open):
                 known = True
                 self.marks.append(change)
