@@ -12,27 +12,22 @@ Imports go inward only. Read `_core/__init__.py` first, then `_core/replay.py`, 
 `_engine/runner.py`.
 """
 
-from reflow._core.commands import (
-    Command,
-    Flow,
-    Winner,
-    gather,
-    new_random,
-    new_uuid,
-    now,
-    race,
-    sleep,
-    sleep_until,
-    step,
-)
+from reflow._core.command import Command, Flow
+from reflow._core.context import is_replaying
 from reflow._core.definition import Call, Workflow, workflow
 from reflow._core.duration import Duration
+from reflow._core.groups import Winner, gather, race
 from reflow._core.retry import Retry
+from reflow._core.runs import continue_as_new, spawn
 from reflow._core.status import RunStatus
+from reflow._core.steps import step
+from reflow._core.values import new_random, new_uuid, now, patched
+from reflow._core.waits import Event, sleep, sleep_until, wait_event
 from reflow._engine.client import Run
 from reflow._engine.clock import Clock
 from reflow._engine.engine import Engine
 from reflow._engine.inspection import EntryInfo, RunInfo
+from reflow._engine.logs import get_logger
 from reflow._engine.perform import StepInfo, current_step
 from reflow._engine.script import run
 from reflow.codec import Codec, JsonCodec, MsgpackCodec
@@ -40,6 +35,8 @@ from reflow.errors import (
     ConfigError,
     DuplicateWorkflowError,
     Failure,
+    HookError,
+    IdempotencyConflictError,
     MisuseError,
     NonDeterminismError,
     ReflowError,
@@ -55,6 +52,7 @@ from reflow.errors import (
     StorageFormatError,
     StorageSchemaError,
     ValidationError,
+    WaitTimeoutError,
     WorkflowCancelled,
     WorkflowNotFoundError,
 )
@@ -72,8 +70,11 @@ __all__ = [
     "Duration",
     "Engine",
     "EntryInfo",
+    "Event",
     "Failure",
     "Flow",
+    "HookError",
+    "IdempotencyConflictError",
     "JsonCodec",
     "MemoryStorage",
     "MisuseError",
@@ -99,19 +100,26 @@ __all__ = [
     "StorageFormatError",
     "StorageSchemaError",
     "ValidationError",
+    "WaitTimeoutError",
     "Winner",
     "Workflow",
     "WorkflowCancelled",
     "WorkflowNotFoundError",
+    "continue_as_new",
     "current_step",
     "gather",
+    "get_logger",
+    "is_replaying",
     "new_random",
     "new_uuid",
     "now",
+    "patched",
     "race",
     "run",
     "sleep",
     "sleep_until",
+    "spawn",
     "step",
+    "wait_event",
     "workflow",
 ]

@@ -5,15 +5,18 @@
     |   +-- DuplicateWorkflowError  two workflows of one name and version
     +-- MisuseError                 a workflow body did something a workflow body cannot do
     +-- NonDeterminismError         the code no longer matches the run's journal
-    +-- ValidationError             an input does not fit its annotated type; nothing was stored
+    +-- ValidationError             an input, or what was sent to a run, does not fit its annotated type
     +-- SerializationError          a value is not data, or stored data no longer fits its type
     +-- StepFailedError             a step failed for good; raised at its `yield`
     |   +-- StepTimeoutError        its last attempt ran out of time
-    +-- RunFailedError              what `await run.result()` raises for a failed run
+    +-- WaitTimeoutError            no event came in time; raised at the `yield` of `wait_event`
+    +-- RunFailedError              what `await run.result()` raises for a failed run, and the `yield` of a child run
     +-- RunCancelledError           the same, for a cancelled one
     +-- RunConflictError            the run id is taken by a run with another workflow or input
+    +-- IdempotencyConflictError    the idempotency key belongs to a run with another input
     +-- RunNotFoundError            no run has this id
     +-- WorkflowNotFoundError       the engine was not given this workflow
+    +-- HookError                   a hook raised; reported, and nothing else follows
     +-- StorageError                the storage could not do what it was asked; the run is not harmed
         +-- StorageAccessError      missing directory, missing permission, read-only file
         +-- StorageFormatError      the file is not a database, or is damaged
@@ -37,6 +40,8 @@ __all__ = [
     "ConfigError",
     "DuplicateWorkflowError",
     "Failure",
+    "HookError",
+    "IdempotencyConflictError",
     "MisuseError",
     "NonDeterminismError",
     "ReflowError",
@@ -52,6 +57,7 @@ __all__ = [
     "StorageFormatError",
     "StorageSchemaError",
     "ValidationError",
+    "WaitTimeoutError",
     "WorkflowCancelled",
     "WorkflowNotFoundError",
 ]
@@ -66,8 +72,9 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
     `type` is the class name and `bases` the names of all its classes, itself included: names and not import paths, so
     that moving a module does not change what an old run says. `causes` are the `__cause__` (or `__context__`) and the
-    members of an exception group. `args` are kept where the exception is to be rebuilt (`raises=`). `code` is that of
-    a `ReflowError`, `position` the place in the program where the failure was raised, where known.
+    members of an exception group. `args` are kept where the exception is to be rebuilt. `code` is that of a
+    `ReflowError`. `position` is the place in the program where the failure was raised, where known; `raised_at` is the
+    same, of an error that is the outcome of a command and was raised at its `yield`.
     """
 
     type: str
@@ -78,6 +85,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     code: str | None = None
     position: str | None = None
     args: tuple[Any, ...] | None = None
+    raised_at: str | None = None
 
     def is_caused_by(self, cls: _ExceptionClass) -> bool:
         """Whether this failure, or one in its chain of causes, is a `cls`; compared by class name."""
@@ -88,9 +96,13 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class ReflowError(Exception):
-    """The root of every error that Reflow raises for you to see."""
+    """The root of every error that Reflow raises for you to see.
+
+    `raised_at` is the position of the command at whose `yield` it was raised, where it is that command's outcome.
+    """
 
     code: ClassVar[str] = "reflow"
+    raised_at: str | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -192,7 +204,11 @@ class NonDeterminismError(ReflowError):
 
 
 class ValidationError(ReflowError):
-    """A value does not fit its annotated type; `path` says where in the value (`$.user.email`)."""
+    """A value does not fit its annotated type; `path` says where in the value (`$.user.email`).
+
+    Of an input or a declared event it is raised to who starts the run or sends the event, and nothing was stored; of an
+    event that was sent by its bare name, at the `yield` of `wait_event`.
+    """
 
     code = "validation"
 
@@ -268,8 +284,25 @@ class StepTimeoutError(StepFailedError):
         self.limit_s = limit_s
 
 
+class WaitTimeoutError(ReflowError):
+    """No event of this name came within the `timeout=` of `wait_event`; `limit_s` is that limit in seconds.
+
+    A workflow may catch this error and go on.
+    """
+
+    code = "wait_timeout"
+
+    def __init__(self, event: str, limit_s: float) -> None:
+        super().__init__(f"no event {event!r} came within {limit_s:g} s")
+        self.event = event
+        self.limit_s = limit_s
+
+
 class RunFailedError(ReflowError):
-    """The awaited run failed. `failure` has type, message, traceback and position as the run's row keeps them."""
+    """The awaited run failed. `failure` has type, message, traceback and position as the run's row keeps them.
+
+    In a workflow it is raised at the `yield` of a child run that failed.
+    """
 
     code = "run_failed"
 
@@ -288,7 +321,7 @@ class RunFailedError(ReflowError):
 
 
 class RunCancelledError(ReflowError):
-    """The awaited run was cancelled."""
+    """The awaited run was cancelled; in a workflow, a child run at whose `yield` it is raised."""
 
     code = "run_cancelled"
 
@@ -307,6 +340,20 @@ class RunConflictError(ReflowError):
         super().__init__(f"run {run_id!r} exists already with {difference}; give the new run another run_id")
         self.run_id = run_id
         self.difference = difference
+
+
+class IdempotencyConflictError(ReflowError):
+    """The idempotency key belongs to a run of this workflow with another input. Nothing was stored."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, workflow: str, key: str) -> None:
+        super().__init__(
+            f"the idempotency key {key!r} belongs to a run of {workflow!r} with another input; "
+            "give another input another key"
+        )
+        self.workflow = workflow
+        self.key = key
 
 
 class RunNotFoundError(ReflowError):
@@ -331,6 +378,20 @@ class WorkflowNotFoundError(ReflowError):
         )
         self.workflow = workflow
         self.known = known
+
+
+class HookError(ReflowError):
+    """A hook raised. It is reported, and changes nothing: hooks only look on.
+
+    `source` says which hook, `cause` what it raised.
+    """
+
+    code = "hook"
+
+    def __init__(self, source: str, cause: str) -> None:
+        super().__init__(f"hook {source} raised {cause}; the run goes on as if it had not")
+        self.source = source
+        self.cause = cause
 
 
 class StorageError(ReflowError):
@@ -366,5 +427,6 @@ class WorkflowCancelled(BaseException):
     """Thrown at the current `yield` of a branch that lost, or of a run that is being cancelled.
 
     `finally` and `except` blocks may yield clean-up steps, which are durable. It derives from BaseException, so that
-    `except Exception` does not swallow it; let it pass after cleaning up.
+    `except Exception` does not swallow it; let it pass after cleaning up. A run that was cancelled ends as `cancelled`
+    also where its body does not let it pass, unless clean-up raises another error.
     """

@@ -8,6 +8,8 @@ performed; performing one makes an entry, which is fed in the same way. Live and
 The law, checked over random programs in tests/core/test_replay_properties.py: for every program, every order of
 completion and every prefix of the journal, replaying the prefix and going on gives what the uninterrupted run gave.
 
-Reading order: duration, status, failure, retry, schedule, definition, commands, journal, nodes, replay. A module
-imports only from those before it (forgotten and derived are small helpers of commands and replay).
+Reading order: duration, status, journal, failure, retry, schedule, command, definition, steps, waits, values, groups,
+runs, performed, nodes, location, program, stored, replay. A module imports only from those before it. Small helpers
+beside them: forgotten and misuse for commands, derived for programs, digest and context for replay. cut says what
+`resume` keeps.
 """

@@ -9,10 +9,13 @@ import inspect
 from collections.abc import Callable, Generator
 from functools import cached_property, partial, update_wrapper
 from types import GenericAlias
-from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_type_hints, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, get_args, get_type_hints, overload
 
 from msgspec import Struct, defstruct, field
+from msgspec.structs import replace
 
+from reflow._core.command import Command, checked_name
+from reflow._core.forgotten import noted, replaced
 from reflow.codec import Codec
 from reflow.errors import ConfigError, SerializationError, ValidationError
 
@@ -43,7 +46,9 @@ class Workflow(Generic[P, R_co]):
         except TypeError as error:
             raise TypeError(f"{self.name}(): {error}") from None
         bound.apply_defaults()
-        return Call(self, dict(bound.arguments))
+        made: Call[R_co] = Call(self, dict(bound.arguments))
+        noted(made)
+        return made
 
     def __repr__(self) -> str:
         return f"<workflow {self.name!r} version {self.version}>"
@@ -111,11 +116,33 @@ class Workflow(Generic[P, R_co]):
         return cast("Callable[..., Generator[Any, Any, R_co]]", self.function)(*positional, **named)
 
 
-class Call(Struct, Generic[R_co], frozen=True):
-    """A workflow with its arguments bound, as `signup(user)` makes it: a value that can be enqueued."""
+class Call(Command[R_co], frozen=True, weakref=True, eq=True):
+    """A workflow with its arguments bound, as `signup(user)` makes it: a value that can be enqueued.
+
+    It is also a command: a workflow that yields it starts a child run, waits for its end and is given its result.
+    """
+
+    kind: ClassVar[str] = "child"
 
     workflow: Workflow[..., R_co]
     arguments: dict[str, Any]
+    run_id: str | None = None
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The name of the workflow."""
+        return self.workflow.name
+
+    def options(self, *, run_id: str) -> Call[R_co]:
+        """A changed copy. `run_id` is the id of the run that it starts where a workflow yields or spawns it (default:
+        one that follows from the id of the run that yields it, and the place).
+
+        Raises `ConfigError` for an id that is no text, or empty.
+        """
+        changed = replace(self, run_id=checked_name(run_id, "run_id"))
+        replaced(self)
+        noted(changed)
+        return changed
 
     def __repr__(self) -> str:
         return f"{self.workflow.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
@@ -137,8 +164,8 @@ def workflow(
 
     Raises `ConfigError` for anything that is not a plain generator function.
     """
-    if name is not None and (not isinstance(name, str) or not name.strip()):
-        raise ConfigError(f"name is {name!r}; write a text that is not empty")
+    if name is not None:
+        checked_name(name, "name")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise ConfigError(f"version is {version!r}; write a whole number from 1 up")
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from reflow.errors import ConfigError
 
-__all__ = ["Duration", "from_micros", "to_instant", "to_micros"]
+__all__ = ["Duration", "from_micros", "to_instant", "to_micros", "to_positive_micros"]
 
 Duration: TypeAlias = float | timedelta | str
 """Seconds (int or float), a `timedelta`, or text of numbers with units: `"500ms"`, `"30s"`, `"1h30m"`, `"14d"`."""
@@ -44,6 +44,14 @@ def to_micros(duration: Duration, *, what: str = "a duration") -> int:
         raise ConfigError(
             f"{what} is {duration!r}; write seconds (30 or 0.5), a timedelta, or text such as '500ms', '1h30m', '14d'"
         )
+    return micros
+
+
+def to_positive_micros(duration: Duration, *, what: str) -> int:
+    """As `to_micros`, of a limit, which cannot be nothing."""
+    micros = to_micros(duration, what=what)
+    if micros == 0:
+        raise ConfigError(f"{what} is {duration!r}; it must be longer than nothing")
     return micros
 
 

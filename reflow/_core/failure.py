@@ -2,29 +2,53 @@
 
 A failure is recorded by names and text, so it needs no import to be read. Only the classes a step lists in `raises=`
 are built again, and only where their plain-data `args` give the same exception: that is tried when the failure is
-recorded, so that live and replay agree.
+recorded, so that live and replay agree. Errors of Reflow's own that are the outcome of a wait or a child are built
+again by their code.
 """
 
 from __future__ import annotations
 
 import traceback
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 from msgspec.structs import replace
 
+from reflow._core.journal import Entry
 from reflow.codec import Codec
-from reflow.errors import Failure, ReflowError, StepFailedError, StepTimeoutError
+from reflow.errors import (
+    Failure,
+    ReflowError,
+    RunCancelledError,
+    RunConflictError,
+    RunFailedError,
+    SerializationError,
+    StepFailedError,
+    StepTimeoutError,
+    ValidationError,
+    WaitTimeoutError,
+)
 
-__all__ = ["capture", "capture_for", "raised_by_step"]
+__all__ = ["capture", "capture_for", "raised_by"]
 
 _DEEPEST_CAUSE = 10
 _LONGEST_TRACEBACK = 20_000
 _NOT_THE_USERS = frozenset({"reflow", "anyio"})
 
+# What a wait, a child or a spawn may end with, and the fields it is made of.
+_REBUILT: dict[type[ReflowError], tuple[str, ...]] = {
+    WaitTimeoutError: ("event", "limit_s"),
+    ValidationError: ("subject", "reason", "path"),
+    SerializationError: ("subject", "reason", "path"),
+    RunFailedError: ("run_id", "workflow"),
+    RunCancelledError: ("run_id", "workflow"),
+    RunConflictError: ("run_id", "difference"),
+}
+_BY_CODE = {cls.code: cls for cls in _REBUILT}
+
 
 def capture(error: BaseException, *, position: str | None = None) -> Failure:
-    """`error` and its causes as plain data."""
+    """`error` and its causes as plain data. `position` is where the body was, for an error that knows no place."""
     return _capture(error, position, _DEEPEST_CAUSE)
 
 
@@ -45,22 +69,35 @@ def capture_for(raises: tuple[type[BaseException], ...], error: BaseException, c
     return replace(failure, args=args) if faithful else failure
 
 
-def raised_by_step(
-    raises: tuple[type[BaseException], ...], step: str, position: str, attempts: int, failure: Failure
-) -> BaseException:
-    """The exception to raise at a failed step's `yield`."""
+def raised_by(entry: Entry, failure: Failure, raises: tuple[type[BaseException], ...] = ()) -> BaseException:
+    """The exception to raise at the `yield` of the command whose outcome is `entry`, a failed one.
+
+    `raises` are the classes that a step lists.
+    """
+    if entry.kind != "step" and (error := _rebuilt(failure)):
+        error.raised_at = entry.position
+        return error
     if failure.code == StepTimeoutError.code and failure.args:
-        return StepTimeoutError(step, position, attempts, failure, failure.args[0])
-    failed = StepFailedError(step, position, attempts, failure)
+        return StepTimeoutError(entry.name, entry.position, entry.attempts, failure, failure.args[0])
+    failed = StepFailedError(entry.name, entry.position, entry.attempts, failure)
     if failure.args is None or (cls := _listed_class(raises, failure)) is None:
         return failed
     try:
-        error = cls(*failure.args)
+        again = cls(*failure.args)
     except Exception:
         # It could be built when the failure was recorded; the class has changed since.
         return failed
-    error.__cause__ = failed
-    return error
+    again.__cause__ = failed
+    return again
+
+
+def _rebuilt(failure: Failure) -> ReflowError | None:
+    cls: Any = _BY_CODE.get(failure.code or "")
+    if cls is None or failure.args is None:
+        return None
+    if cls is RunFailedError:
+        return RunFailedError(*failure.args, *failure.causes)
+    return cast("ReflowError", cls(*failure.args))
 
 
 def _listed_class(raises: tuple[type[BaseException], ...], failure: Failure) -> type[BaseException] | None:
@@ -70,6 +107,7 @@ def _listed_class(raises: tuple[type[BaseException], ...], failure: Failure) -> 
 
 
 def _capture(error: BaseException, position: str | None, depth: int) -> Failure:
+    raised_at = _raised_at(error)
     return Failure(
         type=type(error).__name__,
         message=_message(error),
@@ -77,13 +115,27 @@ def _capture(error: BaseException, position: str | None, depth: int) -> Failure:
         bases=tuple(cls.__name__ for cls in type(error).__mro__ if cls is not object),
         causes=tuple(_causes(error, depth - 1)) if depth else (),
         code=error.code if isinstance(error, ReflowError) else None,
-        position=error.position if isinstance(error, StepFailedError) else position,
-        args=(error.limit_s,) if isinstance(error, StepTimeoutError) else None,
+        position=raised_at or position,
+        args=_args(error),
+        raised_at=raised_at,
     )
 
 
-def _causes(error: BaseException, depth: int) -> list[Failure]:
+def _raised_at(error: BaseException) -> str | None:
     if isinstance(error, StepFailedError):
+        return error.position
+    return error.raised_at if isinstance(error, ReflowError) else None
+
+
+def _args(error: BaseException) -> tuple[Any, ...] | None:
+    if isinstance(error, StepTimeoutError):
+        return (error.limit_s,)
+    fields = _REBUILT.get(type(error)) if isinstance(error, ReflowError) else None
+    return None if fields is None else tuple(getattr(error, name) for name in fields)
+
+
+def _causes(error: BaseException, depth: int) -> list[Failure]:
+    if isinstance(error, (StepFailedError, RunFailedError)):
         return [error.failure]
     causes: list[BaseException] = []
     if isinstance(error, BaseExceptionGroup):

@@ -5,6 +5,9 @@ at 4; `4.2.0`, `4.2.1` for the commands of the branch there. An entry is final: 
 takes it out again. A timer belongs to an open command and is replaced as attempts are used; it goes when the command
 gets its entry, or when the command is cancelled. A message came from outside; it goes when an entry records that it was
 taken. All are what storage keeps: bytes, text and integers only.
+
+Two kinds of entries belong to no command. A cancel, at the empty position, says that the run was cancelled here. A
+mark, at `~change`, says that the run takes the new way through that change (`patched`).
 """
 
 from __future__ import annotations
@@ -15,13 +18,31 @@ from msgspec import Struct
 
 from reflow._core.status import RunStatus
 
-__all__ = ["Entry", "Journal", "Message", "MessageKind", "Timer", "describe"]
+__all__ = [
+    "CANCEL",
+    "PATCHED",
+    "Entry",
+    "Journal",
+    "Message",
+    "MessageKind",
+    "Timer",
+    "cancel_entry",
+    "describe",
+    "patch_entry",
+]
+
+CANCEL = "cancel"
+"""The kind of the entry that says that the run was cancelled."""
+
+PATCHED = "patched"
+"""The kind of the entries that say which changes of the code a run takes part in."""
 
 
 class Entry(Struct, frozen=True, gc=False):
     """The outcome of one command.
 
     `payload` is the encoded value or, where `failed`, the encoded `Failure`. Instants are microseconds since 1970 UTC.
+    `digest` is a short one of the arguments of a step or a child, where they are data, so that a change shows.
     """
 
     position: str
@@ -32,6 +53,7 @@ class Entry(Struct, frozen=True, gc=False):
     attempts: int
     started_at: int
     recorded_at: int
+    digest: bytes | None = None
 
     def __str__(self) -> str:
         return describe(self.kind, self.name)
@@ -84,6 +106,16 @@ class Journal(Struct, frozen=True):
     entries: list[Entry]
     timers: list[Timer]
     messages: list[Message] = []
+
+
+def cancel_entry(recorded_at: int) -> Entry:
+    """The entry that cancels a run."""
+    return Entry("", CANCEL, CANCEL, False, b"", 0, recorded_at, recorded_at)
+
+
+def patch_entry(change: str, recorded_at: int) -> Entry:
+    """The entry that says that the run takes part in `change`."""
+    return Entry(f"~{change}", PATCHED, change, False, b"", 0, recorded_at, recorded_at)
 
 
 def describe(kind: str, name: str) -> str:

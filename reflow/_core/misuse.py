@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Generator
 from typing import Any
 
-from reflow._core.definition import Call, Workflow
+from reflow._core.command import Command
+from reflow._core.definition import Workflow
 
 __all__ = ["discard", "explain_member", "explain_return", "explain_yield"]
 
@@ -17,10 +18,8 @@ def explain_yield(value: object) -> str:
     match value:
         case Generator():
             return f"a generator was yielded; write `yield from {_name(value)}(...)`, or give it to gather or race"
-        case Call(workflow=Workflow(name=name)):
-            return f"the call {name}(...) was yielded; {_no_children(name)} after `yield from`"
-        case Workflow():
-            return f"the workflow {value.name!r} itself was yielded; it has to be called and enqueued"
+        case Workflow(name=name):
+            return f"the workflow {name!r} itself was yielded; call it: `yield {name}(...)`"
         case list() | tuple() | set() | frozenset():
             return f"a {kind} was yielded; write `yield gather(*commands)` to perform several"
         case _ if inspect.isawaitable(value):
@@ -42,8 +41,8 @@ def explain_return(value: object) -> str | None:
     match value:
         case Generator():
             return f"a generator was returned; write `return (yield from {_name(value)}(...))`"
-        case Call():
-            return f"the call {value!r} was returned, and nothing has run it"
+        case Command(kind=kind, name=name):
+            return f"a command was returned; write `return (yield {_written(kind, name)})`"
         case _ if inspect.isawaitable(value):
             return f"{_awaitable(value)} was returned; write `return (yield step({_name(value)}, ...))`"
         case _:
@@ -56,10 +55,8 @@ def explain_member(value: object, index: int, group: str) -> str:
     match value:
         case list() | tuple() | set() | frozenset():
             return f"argument {index} of {group} is a {kind}; unpack it: {group}(*commands)"
-        case Call(workflow=Workflow(name=name)):
-            return f"argument {index} of {group} is the call {name}(...); {_no_children(name)}"
         case Workflow(name=name):
-            return f"argument {index} of {group} is the workflow {name!r}; {_no_children(name)}"
+            return f"argument {index} of {group} is the workflow {name!r}; call it: {name}(...)"
         case _ if inspect.isgeneratorfunction(value):
             return f"argument {index} of {group} is the function {_name(value)!r}; call it: {_name(value)}(...)"
         case _ if callable(value) or inspect.isawaitable(value):
@@ -74,8 +71,19 @@ def discard(value: object) -> None:
         value.close()
 
 
-def _no_children(name: str) -> str:
-    return f"this version has no child runs; to run its steps in this run, write {name}.function(...)"
+def _written(kind: str, name: str) -> str:
+    """How a command is made, in code."""
+    match kind:
+        case "step":
+            return f"step({name}, ...)"
+        case "child":
+            return f"{name}(...)"
+        case "spawn" | "continue_as_new":
+            return f"{kind}({name}(...))"
+        case "wait_event" | "patched":
+            return f"{kind}({name!r})"
+        case _:
+            return f"{kind}(...)"
 
 
 def _awaitable(value: object) -> str:

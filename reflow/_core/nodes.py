@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from contextvars import Context
-from inspect import isgenerator
 from types import GeneratorType
 from typing import Any, TypeAlias
 
-from reflow._core.commands import Command, Gather, Performed, Race
-from reflow._core.journal import describe
+from msgspec import Struct
 
-__all__ = ["Frame", "Group", "Node", "Open", "frame_of", "innermost", "lingers", "location_of"]
+from reflow._core.groups import Gather, Race
+from reflow._core.journal import describe
+from reflow._core.performed import Performed
+
+__all__ = ["Frame", "Group", "Node", "Open", "frame_of", "lingers"]
 
 
 class Frame:
@@ -29,6 +31,8 @@ class Frame:
         "index",
         "parent",
         "prefix",
+        "run",
+        "send",
         "waits_for",
     )
 
@@ -47,6 +51,9 @@ class Frame:
         self.parent = parent
         self.index = index
         self.context = context
+        # Kept, and not made anew for each command.
+        self.run = context.run
+        self.send = generator.send
         self.count = 0
         self.waits_for: Open | Group | None = None
         # Cancelled, but the generator has not been told yet.
@@ -89,16 +96,13 @@ class Group:
         self.won = False
 
 
-class Open:
+class Open(Struct, eq=False):
     """A command that waits to be performed."""
 
-    __slots__ = ("command", "index", "parent", "position")
-
-    def __init__(self, command: Performed, position: str, parent: Frame | Group, index: int) -> None:
-        self.command: Performed = command
-        self.position = position
-        self.parent = parent
-        self.index = index
+    command: Performed
+    position: str
+    parent: Frame | Group
+    index: int
 
     def __str__(self) -> str:
         return describe(self.command.kind, self.command.name)
@@ -114,13 +118,6 @@ def frame_of(node: Node) -> Frame:
     return node
 
 
-def innermost(generator: GeneratorType[Any, Any, Any]) -> GeneratorType[Any, Any, Any]:
-    """The generator that `generator` stands in, by way of `yield from`: itself, a helper, or a helper's helper."""
-    while isgenerator(inner := generator.gi_yieldfrom) and inner.gi_frame is not None:
-        generator = inner
-    return generator
-
-
 def lingers(node: Node) -> bool:
     """Whether `node` belongs to a race that is decided: nothing waits for it any more but the end of the run."""
     above: Node | None = node
@@ -129,18 +126,3 @@ def lingers(node: Node) -> bool:
             return True
         above = above.parent
     return False
-
-
-def location_of(node: Node) -> str:
-    """`file:line` of the yield at which `node` stands, inside helper generators too; where it has ended, of its return
-    or raise."""
-    body = frame_of(node)
-    generator = body.generator
-    while isgenerator(inner := generator.gi_yieldfrom) and inner.gi_code is not _YIELD_FROM_COMMAND:
-        generator = inner
-    code, frame = generator.gi_code, generator.gi_frame or body.frame
-    return f"{code.co_filename}:{frame.f_lineno if frame else code.co_firstlineno}"
-
-
-# `x = yield from command` stands at the line of the workflow, not at the one in `Command.__iter__`.
-_YIELD_FROM_COMMAND = vars(Command)["__iter__"].__code__

@@ -21,7 +21,7 @@ from anyio import (
 from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
-from reflow._core.commands import Step
+from reflow._core.steps import Step
 from reflow._engine.clock import Clock
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 

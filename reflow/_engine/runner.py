@@ -27,20 +27,25 @@ from anyio import CancelScope, CapacityLimiter, Event, create_task_group
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from reflow._core.commands import Now, Performed, Sleep, Step
-from reflow._core.definition import Workflow
+from reflow._core.definition import Call, Workflow
+from reflow._core.digest import digest_of
 from reflow._core.duration import from_micros
 from reflow._core.failure import capture, capture_for
-from reflow._core.journal import Entry, Journal, Timer
+from reflow._core.journal import Entry, Journal, Timer, patch_entry
 from reflow._core.nodes import Open, lingers
-from reflow._core.replay import Replay, result_type
+from reflow._core.performed import Performed, result_type
+from reflow._core.replay import Replay
 from reflow._core.retry import next_delay
+from reflow._core.runs import Spawn
 from reflow._core.status import RunStatus
+from reflow._core.steps import Step
+from reflow._core.values import Now
+from reflow._core.waits import Sleep, WaitEvent
 from reflow._engine.clock import Clock
 from reflow._engine.perform import Attempt, StepInfo, attempt
 from reflow._engine.scopes import scope_probe
 from reflow.codec import Codec
-from reflow.errors import Failure, MisuseError, SerializationError, StepTimeoutError, StorageError
+from reflow.errors import ConfigError, Failure, MisuseError, SerializationError, StepTimeoutError, StorageError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import Ending, Lease, Progress, RunRow
 
@@ -132,13 +137,13 @@ class Runner:
     async def _load(self) -> None:
         if self.row.executions == 1:
             # Never claimed before, so it has no journal: the most frequent case, and one read less.
-            self._guarded(self._begin)
+            self._guarded(self._begin, None)
             return
         journal = await self._journal()
         self._recorded = len(journal.entries)
-        self._guarded(self._begin)
-        for start in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
-            self._guarded(self._replay_entries, journal.entries[start : start + _ENTRIES_BETWEEN_CHECKPOINTS])
+        self._guarded(self._begin, journal)
+        for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
+            self._guarded(self._catch_up)
             await checkpoint()
         self._guarded(self._take_up, journal.timers)
 
@@ -149,18 +154,15 @@ class Runner:
             except StorageError as error:
                 await self._storage_failed(error)
 
-    def _begin(self) -> None:
+    def _begin(self, journal: Journal | None) -> None:
         generator = self._workflow.start(self.row.input, self._codec)
-        self._replay = Replay(self.row.run_id, generator, self._codec)
+        self._replay = Replay(self.row.run_id, generator, self._codec, journal, workflow=self.row.workflow)
         self._replay.start()
+        self._record_marks(self._replay)
 
-    def _replay_entries(self, entries: list[Entry]) -> None:
-        replay = self._current
-        for entry in entries:
-            replay.feed(entry)
-        # What was opened and answered within the journal needs nothing more.
-        replay.opened[:] = [node for node in replay.opened if replay.open.get(node.position) is node]
-        replay.cancelled.clear()
+    def _catch_up(self) -> None:
+        self._current.catch_up(_ENTRIES_BETWEEN_CHECKPOINTS)
+        self._record_marks(self._current)
 
     def _take_up(self, timers: list[Timer]) -> None:
         for timer in timers:
@@ -295,7 +297,8 @@ class Runner:
         replay.cancelled.clear()
 
     def _meet_opened(self, replay: Replay) -> None:
-        opened, replay.opened = replay.opened, []
+        opened = replay.opened.copy()
+        replay.opened.clear()
         for node in opened:
             if replay.open.get(node.position) is node and node.position not in self._timers:
                 self._meet(replay, node, node.command)
@@ -313,6 +316,8 @@ class Runner:
                     self._set_timer(Timer(node.position, command.kind, command.name, due_at, 0, now))
             case Now():
                 self._record_value(replay, node, from_micros(now), now)
+            case WaitEvent() | Call() | Spawn():
+                raise ConfigError(f"this engine does not perform {node} yet")
             case _:
                 assert_never(command)
 
@@ -378,19 +383,27 @@ class Runner:
         self, replay: Replay, node: Open, failed: bool, payload: bytes, started_at: int, attempts: int, *decoded: Any
     ) -> None:
         command = node.command
-        entry = Entry(
-            node.position, command.kind, command.name, failed, payload, attempts, started_at, self._clock.now()
-        )
+        now, digest = self._clock.now(), digest_of(command)
+        entry = Entry(node.position, command.kind, command.name, failed, payload, attempts, started_at, now, digest)
         self._entries.append(entry)
         if attempts > 1:
             self._changed[node.position] = None
         replay.feed(entry, *decoded)
+        self._record_marks(replay)
+
+    def _record_marks(self, replay: Replay) -> None:
+        """Right behind what led to them."""
+        for change in replay.marks:
+            self._entries.append(patch_entry(change, self._clock.now()))
+        replay.marks.clear()
 
     def _ended(self) -> Ending:
         outcome = self._current.outcome
         assert outcome is not None
         if outcome.error is not None:
             return self._failed(outcome.error)
+        if outcome.continued is not None or outcome.is_cancelled:
+            return self._failed(ConfigError("this engine does not continue runs as new, nor cancel them, yet"))
         try:
             output = self._codec.encode(outcome.value)
             self._codec.decode(output, self._workflow.output_type)

@@ -133,7 +133,7 @@ class MemoryStorage:
             run.change(cancel_requested=False, cancel_delivered=True)
         if progress.ending:
             self._end(run, progress.ending, progress.now)
-        if progress.ending or progress.children:
+        if progress.is_news:
             self._listeners.wake()
         return True
 

@@ -188,6 +188,14 @@ class Progress(Struct, frozen=True):
     children: list[NewRun] = []
     cancel_delivered: bool = False
 
+    @property
+    def is_news(self) -> bool:
+        """Whether others may have something to do because of it: a run to start, or one that waited for this one."""
+        ending = self.ending
+        return bool(self.children) or (
+            ending is not None and (ending.status.is_terminal or ending.continued is not None)
+        )
+
 
 class RunSignal(Struct, frozen=True):
     """There is news for a run: it is to be cancelled, or it has messages.

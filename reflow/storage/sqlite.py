@@ -111,8 +111,7 @@ class SQLiteStorage:
 
     async def save_progress(self, progress: Progress) -> bool:
         """Clauses F."""
-        ending = progress.ending
-        if progress.children or (ending and (ending.status.is_terminal or ending.continued)):
+        if progress.is_news:
             self._listeners.wake()
         return await self._opened("save_progress").writing.submit("save_progress", verbs.save_progress, progress)
 

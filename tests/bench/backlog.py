@@ -15,11 +15,11 @@ from tests.bench.setting import Setting
 
 _AT_ONCE = 10
 
-_FILL = f"""insert into reflow_run (run_id, workflow, version, rules, status, due_at, executions, created_at,
-    updated_at, input)
+_FILL = f"""insert into reflow_run (run_id, workflow, version, rules, status, priority, due_at, executions, idle_claims,
+    generation, cancel_requested, cancel_delivered, last_message, created_at, updated_at, ended_at, keyed_as, input)
     with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)
-    select ? || i, 'backlog', 1, 1, case when ? then '{RunStatus.PENDING}' else '{RunStatus.COMPLETED}' end,
-        case when ? then i end, 0, 0, 0, x'80' from n"""
+    select ? || i, 'backlog', 1, 1, case when ? then '{RunStatus.PENDING}' else '{RunStatus.COMPLETED}' end, 0,
+        case when ? then i end, 0, 0, 0, 0, 0, 0, 0, 0, case when ? then null else i end, 'backlog', x'80' from n"""
 
 
 def measure(setting: Setting) -> Iterator[Result]:
@@ -51,7 +51,7 @@ def _fill(path: Path, rows: int) -> None:
     db = open_writer(path, "process")
     for pending in (True, False):
         db.execute("begin immediate")
-        db.execute(_FILL, (rows, f"{pending}-", pending, pending))
+        db.execute(_FILL, (rows, f"{pending}-", pending, pending, pending))
         db.execute("commit")
     db.execute("pragma wal_checkpoint(truncate)")
     db.close()

@@ -22,17 +22,19 @@ _Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 _NOW = 1_767_225_600_000_000
 _LEASE = uuid4().hex
 
-_CREATE = """insert into reflow_run (id, run_id, workflow, version, rules, status, due_at, executions, created_at,
-    updated_at, input) values (?, ?, 'chain', 1, 1, 'pending', ?, 0, ?, ?, x'81a66c656e67746805')"""
+_CREATE = """insert into reflow_run (id, run_id, workflow, version, rules, status, priority, due_at, executions,
+    idle_claims, generation, cancel_requested, cancel_delivered, last_message, created_at, updated_at, keyed_as, input)
+    values (?, ?, 'chain', 1, 1, 'pending', 0, ?, 0, 0, 0, 0, 0, 0, ?, ?, 'chain', x'81a66c656e67746805')"""
 _CLAIM = """update reflow_run set status = 'running', lease_id = ?, due_at = ?, updated_at = ?,
-    executions = executions + 1 where id = ?"""
+    executions = executions + 1, idle_claims = idle_claims + 1 where id = ?"""
 _ENTRY = """insert into reflow_entry (run, seq, position, kind, name, failed, payload, attempts, started_at,
-    recorded_at) values (?, ?, ?, 'step', 'add', 0, x'cd0123', 1, ?, ?)"""
+    recorded_at, digest) values (?, ?, ?, 'step', 'add', 0, x'cd0123', 1, ?, ?, x'0011223344556677')"""
 _TIMER = """insert into reflow_timer (run, position, kind, name, due_at, attempts, started_at)
     values (?, ?, 'sleep', 'sleep', ?, 0, ?)"""
-_PARK = "update reflow_run set status = 'sleeping', lease_id = null, due_at = ?, updated_at = ? where id = ?"
-_END = """update reflow_run set status = 'completed', lease_id = null, due_at = null, updated_at = ?,
-    output = x'cd0123' where id = ?"""
+_PARK = """update reflow_run set status = 'sleeping', lease_id = null, due_at = ?, updated_at = ?, idle_claims = 0
+    where id = ?"""
+_END = """update reflow_run set status = 'completed', lease_id = null, due_at = null, updated_at = ?, ended_at = ?,
+    output = x'cd0123', idle_claims = 0 where id = ?"""
 
 
 class Rows(NamedTuple):
@@ -87,4 +89,4 @@ def _statements(rows: Rows) -> Iterator[_Statement]:
             yield _TIMER, (run, str(rows.steps), _NOW, _NOW)
             yield _PARK, (_NOW, _NOW, run)
         else:
-            yield _END, (_NOW, run)
+            yield _END, (_NOW, _NOW, run)

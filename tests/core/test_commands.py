@@ -8,22 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reflow._core.commands import (
-    Command,
-    Flow,
-    Now,
-    Sleep,
-    gather,
-    new_random,
-    new_uuid,
-    now,
-    race,
-    sleep,
-    sleep_until,
-    step,
-)
+from reflow._core.command import Command, Flow
 from reflow._core.definition import workflow
+from reflow._core.groups import gather, race
 from reflow._core.retry import Retry
+from reflow._core.steps import step
+from reflow._core.values import Now, new_random, new_uuid, now
+from reflow._core.waits import Sleep, sleep, sleep_until
 from reflow.errors import ConfigError
 
 
@@ -293,8 +284,7 @@ def test_a_sleep_has_a_duration_or_a_moment():
         (lambda: gather(now(), None), "argument 1 of gather is of type NoneType; give it commands or branches"),
         (lambda: gather(LooksLikeABranch()), "argument 0 of gather is of type LooksLikeABranch; give"),
         (lambda: race("plain"), "argument 0 of race is of type str; give it commands or branches"),
-        (lambda: gather(flow), "argument 0 of gather is the workflow 'flow'; this version has no child runs"),
-        (lambda: race(flow()), "argument 0 of race is the call flow(...); this version has no child runs"),
+        (lambda: gather(flow), "argument 0 of gather is the workflow 'flow'; call it: flow(...)"),
         (lambda: gather(async_generator()), "argument 0 of gather is of type async_generator; give"),
     ],
 )

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import pytest
 
-from reflow._core.commands import Flow, step
+from reflow._core.command import Flow
 from reflow._core.definition import Workflow, annotations_of, workflow
+from reflow._core.steps import step
 from reflow.codec import MsgpackCodec
 from reflow.errors import ConfigError, SerializationError, ValidationError
 from tests.support.driven import CODEC, work

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow._core.failure import capture, capture_for, raised_by_step
+from reflow._core.failure import capture, capture_for, raised_by
+from reflow._core.journal import Entry
 from reflow.codec import JsonCodec, MsgpackCodec
 from reflow.errors import Failure, StepFailedError, StepTimeoutError
 from tests.support.driven import CODEC, line_of
@@ -65,7 +66,12 @@ def stored(failure, codec=CODEC):
 
 def through(error, raises=(CardDeclined,), codec=CODEC):
     """What is raised at the yield of a step that failed with `error`."""
-    return raised_by_step(raises, "charge", "3", 2, stored(capture_for(raises, error, codec), codec))
+    return raised(stored(capture_for(raises, error, codec), codec), raises, attempts=2)
+
+
+def raised(failure, raises=(), *, attempts=1):
+    """What is raised at the yield of the step 'charge' at position 3 whose recorded failure is `failure`."""
+    return raised_by(Entry("3", "step", "charge", True, b"", attempts, 0, 0), failure, raises)
 
 
 def test_a_failure_has_type_message_and_bases():
@@ -258,7 +264,7 @@ def test_a_class_that_changed_since_arrives_as_step_failed():
     """An exception that the class of today can no longer be built from arrives as StepFailedError."""
     failure = capture_for((CardDeclined,), CardDeclined("no", 5), CODEC)
     changed = type("CardDeclined", (Exception,), {"__init__": lambda self, only: None})
-    again = raised_by_step((changed,), "charge", "3", 1, stored(failure))
+    again = raised(stored(failure), (changed,))
 
     assert (StepFailedError, "CardDeclined") == (type(again), again.error_type)
 
@@ -267,20 +273,20 @@ def test_a_class_no_longer_listed_arrives_as_step_failed():
     """Taking a class out of raises= turns its recorded failures into StepFailedError."""
     failure = capture_for((CardDeclined,), CardDeclined("no"), CODEC)
 
-    assert StepFailedError is type(raised_by_step((), "charge", "3", 1, stored(failure)))
+    assert StepFailedError is type(raised(stored(failure)))
 
 
 def test_a_failure_names_no_code():
     """A class is built only where the code lists it, whatever the stored failure says."""
     failure = Failure(type="SystemExit", message="3", bases=("SystemExit", "BaseException"), args=(3,))
 
-    assert StepFailedError is type(raised_by_step((CardDeclined,), "charge", "3", 1, failure))
+    assert StepFailedError is type(raised(failure, (CardDeclined,)))
 
 
 def test_a_timeout_keeps_its_limit():
     """A timed-out step arrives as StepTimeoutError with the limit."""
     failure = capture_for((), StepTimeoutError("charge", "3", 2, Failure(type="TimeoutError", message=""), 2.5), CODEC)
-    error = raised_by_step((), "charge", "3", 2, stored(failure))
+    error = raised(stored(failure), attempts=2)
 
     assert (StepTimeoutError, 2.5, 2) == (type(error), error.limit_s, error.attempts)
 

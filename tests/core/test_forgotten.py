@@ -2,7 +2,9 @@
 
 import pytest
 
-from reflow._core.commands import gather, race, sleep, step
+from reflow._core.groups import gather, race
+from reflow._core.steps import step
+from reflow._core.waits import sleep
 from reflow.errors import MisuseError
 from tests.support.driven import Driven, do, line_of, work
 

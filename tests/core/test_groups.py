@@ -8,9 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from reflow._core.commands import Flow, Winner, gather, new_uuid, now, race, sleep
+from reflow._core.command import Flow
 from reflow._core.derived import uuid_at
+from reflow._core.groups import Winner, gather, race
 from reflow._core.journal import Timer
+from reflow._core.values import new_uuid, now
+from reflow._core.waits import sleep
 from reflow.errors import StepFailedError, WorkflowCancelled
 from tests.support.driven import Driven, do
 

@@ -4,8 +4,13 @@ from functools import partial
 
 import pytest
 
-from reflow._core.commands import Flow, gather, now, race, sleep, step
+from reflow._core.command import Flow
 from reflow._core.definition import workflow
+from reflow._core.groups import gather, race
+from reflow._core.runs import spawn
+from reflow._core.steps import step
+from reflow._core.values import now, patched
+from reflow._core.waits import sleep, wait_event
 from reflow.errors import MisuseError
 from tests.support.driven import Driven, do, entry_of, line_of
 
@@ -53,8 +58,6 @@ def misused(body):
     return caught.value.problem, caught.value.location
 
 
-NO_CHILDREN = "this version has no child runs; to run its steps in this run, write child.function(...)"
-
 YIELDED = [
     (lambda: helper(), "a generator was yielded; write `yield from helper(...)`, or give it to gather or race"),
     (lambda: iter(do("a")), "a generator was yielded; write `yield from __iter__(...)`, or give it to gather or race"),
@@ -65,8 +68,7 @@ YIELDED = [
     (lambda: [do("a")], "a list was yielded; write `yield gather(*commands)` to perform several"),
     (lambda: (do("a"), do("b")), "a tuple was yielded; write `yield gather(*commands)` to perform several"),
     (lambda: {do("a")}, "a set was yielded; write `yield gather(*commands)` to perform several"),
-    (lambda: child(1), f"the call child(...) was yielded; {NO_CHILDREN} after `yield from`"),
-    (lambda: child, "the workflow 'child' itself was yielded; it has to be called and enqueued"),
+    (lambda: child, "the workflow 'child' itself was yielded; call it: `yield child(...)`"),
     (lambda: stream(), "an async generator was yielded; consume it inside a step: `yield step(stream, ...)`"),
     (lambda: Service(), "an awaitable was yielded; write `yield step(Service, ...)`"),
     (lambda: None, "None was yielded, by a bare `yield` or a call; write `yield step(fn, ...)`, not `yield fn(...)`"),
@@ -95,7 +97,10 @@ RETURNED = [
     (lambda: helper(), "a generator was returned; write `return (yield from helper(...))`"),
     (lambda: fetch("u"), "a coroutine of 'fetch' was returned; write `return (yield step(fetch, ...))`"),
     (lambda: Service(), "an awaitable was returned; write `return (yield step(Service, ...))`"),
-    (lambda: child(1), "the call child(number=1) was returned, and nothing has run it"),
+    (lambda: child(1), "a command was returned; write `return (yield child(...))`"),
+    (lambda: spawn(child(1)), "a command was returned; write `return (yield spawn(child(...)))`"),
+    (lambda: wait_event("paid"), "a command was returned; write `return (yield wait_event('paid'))`"),
+    (lambda: patched("a"), "a command was returned; write `return (yield patched('a'))`"),
     (lambda: step(charge, "c"), "a command was returned; write `return (yield step(charge, ...))`"),
     (lambda: sleep(1), "a command was returned; write `return (yield sleep(...))`"),
     (lambda: gather(), "a command was returned; write `return (yield gather(...))`"),

@@ -2,7 +2,9 @@
 
 import pytest
 
-from reflow._core.commands import gather, new_uuid, now, race, sleep
+from reflow._core.groups import gather, race
+from reflow._core.values import new_uuid, now
+from reflow._core.waits import sleep
 from reflow.errors import NonDeterminismError, StepFailedError
 from tests.support.driven import Driven, do, entry_of, line_of
 

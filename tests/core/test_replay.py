@@ -14,11 +14,15 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from reflow._core.commands import Flow, gather, new_random, new_uuid, now, race, sleep, sleep_until, step
+from reflow._core.command import Flow
 from reflow._core.derived import random_at, uuid_at
 from reflow._core.failure import capture
+from reflow._core.groups import gather, race
 from reflow._core.journal import Entry, Timer
 from reflow._core.replay import RULES, Replay, result_type
+from reflow._core.steps import step
+from reflow._core.values import new_random, new_uuid, now
+from reflow._core.waits import sleep, sleep_until
 from reflow.codec import MsgpackCodec
 from reflow.errors import (
     ConfigError,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from reflow.errors import NonDeterminismError
-from tests.support.programs import All, Do, First, Leave, Running, orders, programs
+from tests.support.programs import All, Ask, Do, First, Leave, Patch, Running, Simple, orders, programs
 
 law = settings(
     max_examples=int(os.environ.get("REFLOW_EXAMPLES", "400")),
@@ -25,14 +25,27 @@ law = settings(
 )
 
 
-def lived(program, order=()):
-    """A run from its beginning to its end, and what could be seen of it before each entry and at the end."""
-    with Running(program) as live:
-        views, picks = [live.view], iter(order)
+def lived(program, order=(), run=None):
+    """A run from its beginning (or from where `run` is) to its end; and for each prefix of its journal, what could be
+    seen of it there, and the timers that were stored.
+
+    A mark is recorded with the entry that led to it: a prefix in between is put where the run went on.
+    """
+    with run or Running(program) as live:
+        picks, views = iter(order), [(live.view, live.timers)]
+        if run is None:
+            views = [(live.view, ())] * len(live.journal) + views
         while not live.has_ended:
+            before = len(live.journal)
             live.settle_next(next(picks, 0))
-            views.append(live.view)
+            views += [(live.view, ())] * (len(live.journal) - before - 1) + [(live.view, live.timers)]
     return live, views
+
+
+def settle(run, entry):
+    """What `entry` records happens again. Marks come by themselves."""
+    if entry.kind != "patched":
+        run.settle(entry.position)
 
 
 @law
@@ -40,8 +53,8 @@ def lived(program, order=()):
 def test_every_prefix_puts_the_program_where_it_was(program, order):
     """After replaying any prefix, exactly what was open live is open, in the same order, and the same was seen."""
     live, views = lived(program, order)
-    for length, view in enumerate(views):
-        with Running(program, live.journal[:length]) as again:
+    for length, (view, timers) in enumerate(views):
+        with Running(program, live.journal[:length], timers) as again:
             assert view == again.view
 
 
@@ -53,7 +66,7 @@ def test_going_on_gives_what_the_uninterrupted_run_gave(program, order, data):
     length = data.draw(st.integers(0, len(live.journal)))
     with Running(program, live.journal[:length]) as again:
         for entry in live.journal[length:]:
-            again.settle(entry.position)
+            settle(again, entry)
 
     assert (live.view, live.journal) == (again.view, again.journal)
 
@@ -69,7 +82,7 @@ def test_crashing_again_and_again_changes_nothing(program, order, data):
         if index in crashes:
             run.replay.close()
             run = Running(program, run.journal)
-        run.settle(entry.position)
+        settle(run, entry)
 
     assert (live.view, live.journal) == (run.view, run.journal)
 
@@ -84,6 +97,25 @@ def test_going_on_in_another_order_ends_as_well(program, order, other, data):
         again.settle_all(other)
 
     assert again.view == Running(program, again.journal).view
+
+
+@law
+@given(programs(), orders(), orders(), st.data())
+def test_a_changed_program_goes_on_with_old_journals(program, order, other, data):
+    """A journal of the code as it was before its patches is replayed by the code with them from any prefix on; and what
+    that makes of it is replayed from any prefix again."""
+    program = everywhere(program, lambda part: Simple("uuid") if part == Simple("patched") else part)
+    before = everywhere(program, lambda part: replace(part, change=None) if isinstance(part, Patch) else part)
+    old, views = lived(before, order)
+    length = data.draw(st.integers(0, len(old.journal)))
+    run = Running(program, old.journal[:length], views[length][1])
+    first = len(run.journal)
+    live, views = lived(program, other, run)
+    for length, (view, timers) in enumerate(views, first):
+        with Running(program, live.journal[:length], timers) as again:
+            for timer in timers:
+                again.replay.check(timer)
+            assert view == again.view
 
 
 @law
@@ -142,7 +174,7 @@ def test_the_journal_of_another_program_is_found_or_followed(program, other, ord
 
 
 @law
-@given(programs(), orders(), st.booleans())
+@given(programs(), orders(calm=True), st.booleans())
 def test_other_limits_change_nothing(program, order, are_taken_away):
     """Where nothing fails and nothing is cancelled, other limits in the code of today lead to the same result."""
     one, other = harmless(program), without_limits(harmless(program))
@@ -158,6 +190,9 @@ def follow(run, journal):
     """Feed a journal to a run that may not fit: what does not is found at once, and what does leads to an end."""
     for entry in journal:
         node = run.replay.open.get(entry.position)
+        if node is None and entry.kind in ("cancel", "patched"):
+            run.feed(entry)
+            continue
         if node is None or (node.command.kind, node.command.name) != (entry.kind, entry.name):
             break
         run.feed(entry)
@@ -195,7 +230,7 @@ def harmless(program):
         match part:
             case First(members):
                 return All(members)
-            case Do():
+            case Do() | Ask():
                 return replace(part, ends="well")
             case Leave():
                 return Leave("return")
@@ -207,7 +242,7 @@ def harmless(program):
 
 def side_by_side(program):
     """How many commands are open together at most."""
-    return max(len(open_) for open_, _, _ in lived(program)[1])
+    return max(len(open_) for (open_, _, _), _ in lived(program)[1])
 
 
 def lingers(program):

@@ -35,8 +35,8 @@ EXCEPTIONS = {
     ("reflow._core.derived", "random", "Random"),
     ("reflow._core.derived", "uuid", "UUID"),
     # Types in annotations.
-    ("reflow._core.commands", "random", "Random"),
-    ("reflow._core.commands", "uuid", "UUID"),
+    ("reflow._core.values", "random", "Random"),
+    ("reflow._core.values", "uuid", "UUID"),
     # The instruction at which a command was dropped.
     ("reflow._core.forgotten", "dis", "opmap"),
     ("reflow._core.forgotten", "sys", "_getframe"),
@@ -181,7 +181,7 @@ def _is_impure_call(node: ast.AST) -> bool:
 def test_types_for_annotations_are_not_called():
     """The commands name `Random` and `UUID` in annotations and make none."""
     assert [] == found(
-        "reflow._core.commands",
+        "reflow._core.values",
         lambda node: (
             isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("Random", "UUID")
         ),

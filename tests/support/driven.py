@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from reflow._core.commands import Step, step
+from reflow._core.digest import digest_of
 from reflow._core.failure import capture, capture_for
-from reflow._core.journal import Entry
+from reflow._core.journal import Entry, Journal, Timer, cancel_entry, patch_entry
 from reflow._core.replay import Replay
+from reflow._core.steps import Step, step
 from reflow.codec import MsgpackCodec
 
 CODEC = MsgpackCodec()
@@ -19,13 +20,24 @@ CODEC = MsgpackCodec()
 class Driven:
     """A body that was started; `complete` and `fail` settle one open command each and keep the journal."""
 
-    def __init__(self, body: Generator[Any, Any, Any], journal: Iterable[Entry] = (), run_id: str = "run-1") -> None:
-        self.replay = Replay(run_id, body, CODEC)
+    def __init__(
+        self,
+        body: Generator[Any, Any, Any],
+        journal: Iterable[Entry] = (),
+        run_id: str = "run-1",
+        *,
+        timers: Iterable[Timer] = (),
+        **options: Any,
+    ) -> None:
+        stored = Journal(list(journal), list(timers))
+        self.replay = Replay(run_id, body, CODEC, stored, **options)
         self.journal: list[Entry] = []
         with self._closed_on_error():
             self.replay.start()
-        for entry in journal:
-            self.feed(entry)
+            while stored.entries and self.replay.catch_up(2):
+                pass
+        self.journal += stored.entries
+        self._record_marks()
 
     def __enter__(self) -> Self:
         return self
@@ -38,6 +50,11 @@ class Driven:
         with self._closed_on_error():
             self.replay.feed(entry)
         self.journal.append(entry)
+        self._record_marks()
+
+    def _record_marks(self) -> None:
+        self.journal += [patch_entry(change, 0) for change in self.replay.marks]
+        self.replay.marks.clear()
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
@@ -60,10 +77,15 @@ class Driven:
         self.feed(self.entry(position, CODEC.encode(capture_for(raises, error, CODEC)), failed=True))
         return self
 
+    def cancel(self) -> Driven:
+        """The run is cancelled."""
+        self.feed(cancel_entry(0))
+        return self
+
     def entry(self, position: str, payload: bytes, *, failed: bool = False) -> Entry:
         """The entry that the command open at `position` gets."""
         command = self.replay.open[position].command
-        return Entry(position, command.kind, command.name, failed, payload, 1, 0, 0)
+        return Entry(position, command.kind, command.name, failed, payload, 1, 0, 0, digest_of(command))
 
     @property
     def open(self) -> dict[str, str]:

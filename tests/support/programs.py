@@ -16,9 +16,23 @@ from zlib import crc32
 
 from hypothesis import strategies as st
 
-from reflow._core.commands import Command, Step, Winner, gather, new_random, new_uuid, now, race, sleep, step
-from reflow._core.journal import Entry
-from reflow.errors import WorkflowCancelled
+from reflow import Flow, workflow
+from reflow._core.command import Command
+from reflow._core.definition import Call
+from reflow._core.groups import Winner, gather, race
+from reflow._core.journal import Entry, Timer
+from reflow._core.runs import Spawn, continue_as_new, spawn
+from reflow._core.steps import Step, step
+from reflow._core.values import Now, new_random, new_uuid, now, patched
+from reflow._core.waits import WaitEvent, sleep, wait_event
+from reflow.errors import (
+    Failure,
+    RunCancelledError,
+    RunFailedError,
+    ValidationError,
+    WaitTimeoutError,
+    WorkflowCancelled,
+)
 from tests.support.driven import Driven, work
 
 T = TypeVar("T")
@@ -36,10 +50,18 @@ class Do:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """A wait for an event, or a child run, and how it ends."""
+
+    kind: Literal["event", "child"]
+    ends: Literal["well", "badly", "oddly"] = "well"
+
+
+@dataclass(frozen=True)
 class Simple:
     """A command without arguments that matter."""
 
-    kind: Literal["sleep", "now", "uuid", "random"]
+    kind: Literal["sleep", "now", "uuid", "random", "spawn", "patched"]
 
 
 @dataclass(frozen=True)
@@ -115,15 +137,24 @@ class Help:
 
 
 @dataclass(frozen=True)
+class Patch:
+    """A change of the code: an if statement over `patched`. Without a `change`, this is the code before it."""
+
+    change: str | None
+    new: Block
+    old: Block
+
+
+@dataclass(frozen=True)
 class Leave:
-    """A return, or an exception of the workflow's own."""
+    """A return, an exception of the workflow's own, or going on as new, which only the body may."""
 
-    by: Literal["return", "raise"]
+    by: Literal["return", "raise", "continue"]
 
 
-Doable: TypeAlias = Do | Simple | All | First
-Member: TypeAlias = Do | Simple | All | First | Branch
-Statement: TypeAlias = Perform | Prepare | Guard | Repeat | Choose | Help | Leave
+Doable: TypeAlias = Do | Ask | Simple | All | First
+Member: TypeAlias = Do | Ask | Simple | All | First | Branch
+Statement: TypeAlias = Perform | Prepare | Guard | Repeat | Choose | Help | Patch | Leave
 Block: TypeAlias = tuple[Statement, ...]
 
 
@@ -138,6 +169,12 @@ class Own(Exception):
 
 class Declined(Exception):
     """What steps raise."""
+
+
+@workflow
+def errand(ends: str) -> Flow[Any]:
+    """A child, which nobody runs: the test says how it ends."""
+    yield now()
 
 
 @dataclass
@@ -183,6 +220,8 @@ class _Frame:
                     self.see((yield from self.run(inner)))
                 case Leave("raise"):
                     raise Own(len(self.seen))
+                case Leave("continue"):
+                    yield continue_as_new(errand(repr(self.seen[-1:])))
                 case _:
                     if (yield from self.flow(statement)):
                         return True
@@ -201,6 +240,9 @@ class _Frame:
             case Choose(one, other):
                 even = crc32(repr(self.seen[-1:]).encode()) % 2
                 return (yield from self.run(one if even else other))
+            case Patch(change, new, old):
+                is_new = change is not None and (yield patched(change))
+                return (yield from self.run(new if is_new else old))
             case _:
                 return True
 
@@ -235,12 +277,20 @@ def _made(command: Member, trace: Trace) -> Any:
     match command:
         case Do(name, _, listed):
             return step(work, command).options(name=name, raises=Declined if listed else ())
+        case Ask("event", ends):
+            return wait_event(ends, timeout=5)
+        case Ask(_, ends):
+            return errand(ends)
         case Simple("sleep"):
             return sleep(60)
         case Simple("now"):
             return now()
         case Simple("uuid"):
             return new_uuid()
+        case Simple("spawn"):
+            return spawn(errand("well"))
+        case Simple("patched"):
+            return patched("member")
         case Simple():
             return new_random()
         case All(members, limit, return_exceptions):
@@ -270,16 +320,18 @@ def described(value: Any) -> Any:
 # ---- running them ----------------------------------------------------------------------------------------------------
 
 
+CANCEL_EVERY = 32
+"""Of so many random choices, one cancels the run."""
+
+
 class Running(Driven):
     """A program under replay. After each entry, what can be seen of it from outside is consistent, or it fails here."""
 
-    def __init__(self, program: Block, journal: Iterable[Entry] = ()) -> None:
+    def __init__(self, program: Block, journal: Iterable[Entry] = (), timers: Iterable[Timer] = ()) -> None:
         self.trace = Trace()
         self._open: set[str] = set()
-        super().__init__(frame_of(program, self.trace, "body"))
+        super().__init__(frame_of(program, self.trace, "body"), journal, timers=timers)
         self._check()
-        for entry in journal:
-            self.feed(entry)
 
     def feed(self, entry: Entry) -> None:
         """Feed an entry, and look at what that did."""
@@ -287,21 +339,40 @@ class Running(Driven):
         self._check(fed=entry.position)
 
     def settle(self, position: str) -> None:
-        """The command at `position` ends as the tree says."""
+        """The command at `position` ends as the tree says. At none, the run is cancelled."""
+        if position == "":
+            self.cancel()
+            return
         command: Command[Any] = self.replay.open[position].command
         what = f"{command.name}@{position}"
-        if not isinstance(command, Step):
-            value = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self.journal))
-            self.complete(position, value if command.kind == "now" else None)
-        elif command.args[0].ends == "well":
-            self.complete(position, what)
-        else:
-            self.fail(position, Declined(what, 5))
+        match command:
+            case Step(args=[Do(ends="well")]) | WaitEvent(name="well") | Call(arguments={"ends": "well"}):
+                self.complete(position, what)
+            case Step():
+                self.fail(position, Declined(what, 5))
+            case WaitEvent(name="badly"):
+                self.fail(position, WaitTimeoutError(what, 5.0))
+            case WaitEvent():
+                self.fail(position, ValidationError(what, "does not fit"))
+            case Call(arguments={"ends": "badly"}):
+                self.fail(position, RunFailedError(self.started(position), what, Failure("Own", what)))
+            case Call():
+                self.fail(position, RunCancelledError(self.started(position), what))
+            case Spawn():
+                self.complete(position, self.started(position))
+            case Now():
+                self.complete(position, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self.journal)))
+            case _:
+                self.complete(position)
+
+    def started(self, position: str) -> str:
+        """The id of the run that the command at `position` starts."""
+        return self.replay.run_id_of(self.replay.open[position])
 
     def settle_next(self, pick: int) -> None:
-        """The open command that `pick` chooses ends."""
+        """The open command that `pick` chooses ends, or the run is cancelled."""
         positions = list(self.replay.open)
-        self.settle(positions[pick % len(positions)])
+        self.settle("" if pick % CANCEL_EVERY == CANCEL_EVERY - 1 else positions[pick % len(positions)])
 
     def settle_all(self, order: Iterable[int] = ()) -> None:
         """Settle open commands until the run has ended: those that `order` chooses, and then the oldest ones."""
@@ -313,7 +384,19 @@ class Running(Driven):
     def result(self) -> Any:
         """How the run ended, as data that can be compared."""
         outcome = self.replay.outcome
-        return None if outcome is None else (described(outcome.value), described(outcome.error))
+        if outcome is None:
+            return None
+        return described(outcome.value), described(outcome.error), outcome.is_cancelled, repr(outcome.continued)
+
+    @property
+    def timers(self) -> list[Timer]:
+        """What is stored of open commands: a step whose first attempt is under way has left nothing."""
+        nodes = self.replay.open.values()
+        return [
+            Timer(node.position, node.command.kind, node.command.name, 0, 0, 0)
+            for node in nodes
+            if not isinstance(node.command, Step)
+        ]
 
     @property
     def view(self) -> Any:
@@ -336,8 +419,9 @@ class Running(Driven):
 # ---- making them -----------------------------------------------------------------------------------------------------
 
 _DEEPEST = 4
-_STATEMENTS = ("perform",) * 7 + ("guard",) * 4 + ("prepare", "repeat", "choose", "help", "leave")
-_COMMANDS = ("do",) * 4 + ("simple",) + ("all",) * 3 + ("first",) * 2
+_STATEMENTS = ("perform",) * 7 + ("guard",) * 4 + ("prepare", "repeat", "choose", "help", "patch", "leave")
+_SINGLE = ("do",) * 4 + ("simple", "ask")
+_COMMANDS = _SINGLE + ("all",) * 3 + ("first",) * 2
 
 
 class _Tape:
@@ -352,31 +436,39 @@ class _Tape:
     def one_of(self, options: Sequence[T]) -> T:
         return options[self.below(len(options))]
 
-    def block(self, depth: int) -> Block:
-        return tuple(self.statement(depth) for _ in range(self.one_of((0, 1, 1, 2, 2, 3))))
+    def block(self, depth: int, *, may_continue: bool) -> Block:
+        return tuple(self.statement(depth, may_continue=may_continue) for _ in range(self.one_of((0, 1, 1, 2, 2, 3))))
 
-    def statement(self, depth: int) -> Statement:
+    def statement(self, depth: int, *, may_continue: bool) -> Statement:
+        def inner(*, is_caught: bool = False) -> Block:
+            return self.block(depth - 1, may_continue=may_continue and not is_caught)
+
         match self.one_of(_STATEMENTS) if depth else "perform":
             case "guard":
                 catches = self.one_of(("nothing", "errors", "cancellation"))
-                return Guard(self.block(depth - 1), catches, self.block(depth - 1), self.block(depth - 1))
+                # An error of clean-up that takes the place of `continue_as_new` must not be caught.
+                return Guard(inner(is_caught=catches == "errors"), catches, inner(), inner())
             case "prepare":
                 return Prepare(self.command(depth), self.command(depth))
             case "repeat":
-                return Repeat(self.below(4), self.block(depth - 1))
+                return Repeat(self.below(4), inner())
             case "choose":
-                return Choose(self.block(depth - 1), self.block(depth - 1))
+                return Choose(inner(), inner())
             case "help":
-                return Help(self.block(depth - 1))
+                return Help(inner())
+            case "patch":
+                return Patch(self.one_of("abc"), inner(), inner())
             case "leave":
-                return Leave(self.one_of(("return", "raise")))
+                return Leave(self.one_of(("return", "raise", "continue") if may_continue else ("return", "raise")))
             case _:
                 return Perform(self.command(depth), plainly=not self.below(2))
 
     def command(self, depth: int) -> Doable:
-        match self.one_of(_COMMANDS if depth else _COMMANDS[:5]):
+        match self.one_of(_COMMANDS if depth else _SINGLE):
             case "simple":
-                return Simple(self.one_of(("sleep", "now", "uuid", "random")))
+                return Simple(self.one_of(("sleep", "now", "uuid", "random", "spawn", "patched")))
+            case "ask":
+                return Ask(self.one_of(("event", "child")), self.one_of(("well", "well", "badly", "oddly")))
             case "all":
                 return All(self.members(depth), self.one_of((None, None, 1, 2)), bool(self.below(2)))
             case "first":
@@ -388,16 +480,18 @@ class _Tape:
         return tuple(self.member(depth) for _ in range(self.one_of((0, 1, 2, 2, 3, 3, 4))))
 
     def member(self, depth: int) -> Member:
-        return Branch(self.block(depth - 1)) if self.below(2) else self.command(depth - 1)
+        return Branch(self.block(depth - 1, may_continue=False)) if self.below(2) else self.command(depth - 1)
 
 
 @st.composite
 def programs(draw: st.DrawFn) -> Block:
     """Programs of a few statements, groups and branches nested in them at will."""
     tape = _Tape(draw(st.binary(min_size=100, max_size=400)))
-    return tuple(tape.statement(_DEEPEST) for _ in range(1 + tape.below(6)))
+    return tuple(tape.statement(_DEEPEST, may_continue=True) for _ in range(1 + tape.below(6)))
 
 
-def orders() -> st.SearchStrategy[bytes]:
-    """Orders of completion: which of the open commands ends next, again and again."""
-    return st.binary(max_size=40)
+def orders(*, calm: bool = False) -> st.SearchStrategy[bytes]:
+    """Orders of completion: which of the open commands ends next, again and again. Calm ones never cancel the run."""
+    return st.binary(max_size=40).map(
+        lambda picks: bytes(pick % (CANCEL_EVERY - 1) for pick in picks) if calm else picks
+    )

@@ -17,21 +17,31 @@ from uuid import UUID
 
 from reflow import (
     Call,
+    Codec,
+    Event,
     Flow,
     Retry,
     Winner,
     Workflow,
+    continue_as_new,
     gather,
+    get_logger,
+    is_replaying,
     new_random,
     new_uuid,
     now,
+    patched,
     race,
     sleep,
     sleep_until,
+    spawn,
     step,
+    wait_event,
     workflow,
 )
-from reflow._core.commands import Sleep, Step
+from reflow._core.runs import ContinueAsNew
+from reflow._core.steps import Step
+from reflow._core.waits import Sleep, WaitEvent
 
 
 @dataclass
@@ -152,6 +162,39 @@ def wrong_others() -> None:
     now(1)  # type: ignore[call-arg]
 
 
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+approval = Event("approval", Receipt)
+maybe = Event("maybe", int | None)
+
+
+def waits() -> Flow[None]:
+    assert_type(approval, Event[Receipt])
+    assert_type(maybe, Event[Any])
+    assert_type(Event("any"), Event[Any])
+    assert_type(Event("rows", list[int]), Event[list[int]])
+    assert_type(wait_event(approval), WaitEvent[Receipt])
+    assert_type((yield from wait_event(approval, timeout="48h")), Receipt)
+    assert_type((yield from wait_event("approval", Receipt, timeout=timedelta(days=2))), Receipt)
+    assert_type((yield from wait_event("rows", type=list[int])), list[int])
+    assert_type((yield from wait_event("maybe", int | None)), Any)
+    assert_type((yield from wait_event("anything")), Any)
+    winner = yield from race(wait_event(approval), sleep("1d"))
+    assert_type(winner.value, Receipt | None)
+
+
+def sends(codec: Codec) -> None:
+    assert_type(approval.encode(Receipt(1), codec), bytes)
+    approval.encode("text", codec)  # type: ignore[arg-type]
+
+
+def wrong_waits() -> None:
+    wait_event(5)  # type: ignore[call-overload]
+    wait_event(approval, Receipt)  # type: ignore[call-overload]
+    wait_event("paid", timeout=object())  # type: ignore[call-overload]
+    Event(5, int)  # type: ignore[call-overload]
+
+
 # ---- gather ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +255,6 @@ def wrong_gathers() -> None:
     gather(create_account("a"))  # type: ignore[call-overload]
     gather(provision)  # type: ignore[call-overload]
     gather(step(charge, 1), limit="2")  # type: ignore[call-overload]
-    gather(signup(User("a")))  # type: ignore[call-overload]
 
 
 # ---- race ------------------------------------------------------------------------------------------------------------
@@ -278,6 +320,37 @@ def wrong_calls() -> None:
     import_file("a", "b")  # type: ignore[arg-type]
     nothing(1)  # type: ignore[call-arg]
     signup(User("a")).arguments = {}  # type: ignore[misc]
+
+
+def children(user: User) -> Flow[None]:
+    assert_type((yield from signup(user)), Receipt)
+    assert_type(signup(user).options(run_id="own"), Call[Receipt])
+    assert_type((yield from signup(user).options(run_id="own")), Receipt)
+    assert_type((yield from gather(signup(user), nothing(), step(log, "a"))), tuple[Receipt, int, None])
+    assert_type((yield from race(signup(user), nothing())), Winner[Receipt | int])
+    assert_type((yield from spawn(signup(user))), str)
+    assert_type((yield from patched("ask twice")), bool)
+
+
+def goes_on(page: int) -> Flow[int]:
+    if (yield from patched("pages")):
+        assert_type(continue_as_new(nothing()), ContinueAsNew)
+        yield from continue_as_new(nothing())
+    return page
+
+
+def wrong_runs(user: User) -> None:
+    spawn(signup)  # type: ignore[arg-type]
+    spawn(step(log, "a"))  # type: ignore[arg-type]
+    continue_as_new(signup)  # type: ignore[arg-type]
+    patched(5)  # type: ignore[arg-type]
+    patched()  # type: ignore[call-arg]
+    signup(user).options(timeout=5)  # type: ignore[call-arg]
+
+
+def logs() -> None:
+    get_logger("app").info("text %s", 5)
+    assert_type(is_replaying(), bool)
 
 
 def helper(user: User) -> Flow[Receipt]:

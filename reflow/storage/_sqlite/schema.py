@@ -38,7 +38,8 @@ _OUTCOME = """position text not null,
             payload blob not null,
             attempts integer not null,
             started_at integer not null,
-            recorded_at integer not null"""
+            recorded_at integer not null,
+            digest blob"""
 
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
