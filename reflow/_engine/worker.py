@@ -237,6 +237,9 @@ class Worker:
             if ending := runner.ending:
                 if ending.due_at is not None:
                     self._look_at = min(self._look_at, ending.due_at)
+                if ending.awaits:
+                    # That may have come while it was being parked, which has made it due.
+                    self._asked = True
                 self._on_end(runner.row.run_id, ending)
                 if runner.row.parent is not None and ending.status.is_terminal:
                     self.poke(runner.row.parent)
