@@ -104,6 +104,9 @@ class Client:
         return Run(self, run_id, row.workflow, workflow.output_type if workflow else Any, end)
 
     def _check_same(self, row: RunRow, new: NewRun, workflow: Workflow[..., Any]) -> None:
+        if row.generation:
+            # It has continued as new; what it began as is not kept.
+            return
         if row.workflow != new.workflow:
             raise RunConflictError(row.run_id, f"the workflow {row.workflow!r}")
         if not row.status.is_terminal and self._registry.find(row.workflow, row.version) is None:
