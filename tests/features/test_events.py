@@ -38,6 +38,7 @@ from reflow._core.duration import from_micros
 from reflow._core.journal import MessageKind
 from reflow.storage.records import Progress
 from tests.support.bodies import Steps
+from tests.support.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -291,6 +292,40 @@ async def test_a_lease_lost_in_between(world: World) -> None:
 
     assert ([], [1, 2]) == (after_takeover, info.output)
     assert [("0", 1), ("1", 2)] == [(entry.position, entry.value) for entry in info.entries]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_kill_in_between(world: World, after: bool) -> None:
+    """[81] Wherever the process dies, each event is either kept or recorded, and in the end each was taken once."""
+    point = 1
+    while await survives(world, f"run-{point}-{after}", point, after):
+        point += 1
+
+    assert point > 6
+
+
+async def survives(world: World, run_id: str, point: int, after: bool) -> bool:
+    """Crash at the verb of this number, look where the events are, then go on to the end; whether the crash came."""
+    mortal = MortalStorage(world.storage, point, after=after)
+    await world.engine(listener).enqueue(listener(["a", "b", "a"]), run_id=run_id)
+    try:
+        engine = world.engine(listener, storage=mortal)  # type: ignore[arg-type]
+        for number, name in enumerate("aba"):
+            await engine.drain()
+            await world.send(run_id, name, number)
+        await engine.drain()
+    except (Crash, BaseExceptionGroup):
+        assert mortal.is_dead
+    taken = [entry.value for entry in (await world.info(run_id)).entries if entry.status == "completed"]
+    missing = range(len(taken) + len(await kept(world, run_id)), 3)
+    assert [0, 1, 2] == [*taken, *await kept(world, run_id), *missing]
+    world.clock.advance("1h")
+    for number in missing:
+        await world.send(run_id, "aba"[number], number)
+    await world.engine(listener).drain()
+
+    assert ([0, 1, 2], []) == ((await world.info(run_id)).output, await kept(world, run_id))
+    return mortal.is_dead
 
 
 class AnswerLost(TappedStorage):
