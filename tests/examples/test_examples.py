@@ -32,7 +32,7 @@ def test_every_example_is_tested():
 
 
 def test_signup(tmp_path: Path):
-    """A signup runs once; the same line again gives the stored result, and its steps do not run again."""
+    """[198] A signup runs once; the same line again gives the stored result, and its steps do not run again."""
     first = run(tmp_path, "signup", "a@b.c")
     second = run(tmp_path, "signup", "a@b.c")
 
@@ -61,7 +61,7 @@ def test_import(tmp_path: Path):
 
 
 def test_kill_and_resume(tmp_path: Path):
-    """The import survives three kills: all places are there, and no step with a stored result ran again."""
+    """[28] The import survives three kills: all places are there, and no step with a stored result ran again."""
     lines = run(tmp_path, "kill_and_resume", "demo")
 
     assert 3 == sum(line.startswith("--- kill -9") for line in lines)

@@ -185,7 +185,7 @@ async def test_one_run_id_twice(world: World) -> None:
 
 
 async def test_one_run_id_at_once(world: World) -> None:
-    """[107] Of several callers with one new id at once, one makes the run and all get it."""
+    """[109] Of several callers with one new id at once, one makes the run and all get it."""
     engine = world.engine(count)
     async with create_task_group() as tasks:
         for _ in range(10):
@@ -200,7 +200,7 @@ async def _enqueue(engine: Any) -> None:
 
 
 async def test_a_failed_run_stands(world: World) -> None:
-    """[108] A run id lives as long as its run, whatever its status: a failed run is returned, not repeated."""
+    """[109] A run id lives as long as its run, whatever its status: a failed run is returned, not repeated."""
     engine = world.engine(failing)
     await engine.enqueue(failing(), run_id="r")
     await engine.drain()
@@ -213,7 +213,7 @@ async def test_a_failed_run_stands(world: World) -> None:
 
 
 async def test_a_conflict(world: World) -> None:
-    """[106] A run id that is taken by another input or another workflow: `RunConflictError`, and the run is as it
+    """[109] A run id that is taken by another input or another workflow: `RunConflictError`, and the run is as it
     was."""
     engine = world.engine(count, anything)
     await engine.enqueue(count(1), run_id="r")
@@ -228,7 +228,7 @@ async def test_a_conflict(world: World) -> None:
 
 
 async def test_equal_inputs(world: World) -> None:
-    """[105] Inputs are equal as values: the order of keys makes no difference."""
+    """[109] Inputs are equal as values: the order of keys makes no difference."""
     engine = world.engine(anything)
     await engine.enqueue(anything({"a": 1, "b": [1, 2]}), run_id="r")
     await engine.enqueue(anything({"b": [1, 2], "a": 1}), run_id="r")

@@ -317,7 +317,7 @@ async def test_recovery_runs_no_finished_body_again(world: World) -> None:
 
 @pytest.mark.parametrize(("after", "times"), [(False, 2), (True, 1)], ids=["before the commit", "after the commit"])
 async def test_a_kill_around_the_commit_of_a_result(world: World, after: bool, times: int) -> None:
-    """[29][30] Killed before its result is stored the body runs again, killed after that it does not; one result is
+    """[26][29][30] Killed before its result is stored the body runs again, killed after that it does not; one result is
     recorded either way."""
     bodies: list[None] = []
 

@@ -129,7 +129,7 @@ def test_every_error_is_public():
 
 
 def test_every_error_has_a_code_of_its_own():
-    """No two error classes share a code."""
+    """[174] No two error classes share a code."""
     codes = [cls.code for cls in ERRORS]
 
     assert sorted(set(codes)) == sorted(codes)
@@ -137,7 +137,7 @@ def test_every_error_has_a_code_of_its_own():
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
 def test_an_error_survives_pickling(cls: type[ReflowError]):
-    """An error that was pickled has the same class, message, code and fields."""
+    """[174] An error that was pickled has the same class, message, code and fields."""
     error = sample(cls)
 
     copy = pickle.loads(pickle.dumps(error))
@@ -154,7 +154,7 @@ def test_an_error_survives_pickling(cls: type[ReflowError]):
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
 def test_an_error_keeps_its_fields(cls: type[ReflowError]):
-    """Each argument of an error is a field of its name, and none stands in the message only."""
+    """[174] Each argument of an error is a field of its name, and none stands in the message only."""
     arguments = arguments_of(cls)
 
     assert {} == {name: value for name, value in arguments.items() if getattr(sample(cls), name, None) != value}

@@ -105,8 +105,8 @@ async def call_every_verb(storage: SQLiteStorage) -> None:
 
 
 async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
-    """A claim of ten runs takes as many steps of SQLite's machine with 100 due runs as with 10,000, and with any number
-    of sleeping, ended and foreign ones and of other priorities."""
+    """[114] A claim of ten runs takes as many steps of SQLite's machine with 100 due runs as with 10,000, and with any
+    number of sleeping, ended and foreign ones and of other priorities."""
 
     async def steps() -> int:
         count = 0
@@ -158,7 +158,7 @@ async def test_ten_thousand_runs_are_one_commit(storage: SQLiteStorage):
 
 
 async def test_a_long_journal_costs_a_write_nothing(storage: SQLiteStorage):
-    """Appending to a journal of 10,000 entries takes as many steps of SQLite's machine as to one of 100."""
+    """[34] Appending to a journal of 10,000 entries takes as many steps of SQLite's machine as to one of 100."""
     lease = await hold(storage)
     counts: list[int] = []
     recorded = 0

@@ -408,7 +408,8 @@ async def test_closing_waits_for_what_is_under_way(file: Path):
 
 
 def test_an_error_of_close_is_a_storage_error(file: Path):
-    """What the driver says when it closes, or at any other time, becomes a StorageError with verb, text and cause."""
+    """[175] What the driver says when it closes, or at any other time, becomes a StorageError with verb, text and
+    cause."""
     driver_error = sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(StorageError) as caught, translated("close", file):
@@ -537,7 +538,7 @@ async def test_a_long_read_holds_up_no_write(storage: SQLiteStorage):
 
 
 def test_processes_may_initialize_one_file_at_once(file: Path):
-    """Several processes that open one new file at the same moment all succeed, and can all write."""
+    """[187] Several processes that open one new file at the same moment all succeed, and can all write."""
     script = """if True:
         import os, sys, anyio
         from reflow import SQLiteStorage
@@ -605,7 +606,8 @@ async def test_a_full_disk_is_a_storage_error_until_there_is_space(storage: SQLi
 
 
 async def test_driver_errors_carry_verb_text_and_cause(storage: SQLiteStorage, file: Path):
-    """What the driver says surfaces as StorageError: which verb, which file, the driver's words, and the cause."""
+    """[175] What the driver says surfaces as StorageError: which verb, which file, the driver's words, and the
+    cause."""
     with connected(file) as other:
         other.execute("drop table reflow_timer")
     await hold(storage)

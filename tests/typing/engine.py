@@ -1,4 +1,4 @@
-"""What type checkers see of engines and runs. Checked by mypy --strict and pyright strict, never executed."""
+"""[12] What type checkers see of engines and runs. Checked by mypy --strict and pyright strict, never executed."""
 
 from __future__ import annotations
 

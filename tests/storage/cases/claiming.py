@@ -47,7 +47,7 @@ async def d1_what_is_due_is_claimed_whatever_its_status(storage: StorageAdapter,
 
 
 async def d1_a_held_run_is_not_due(storage: StorageAdapter, another: Another) -> None:
-    """A run under a lease is claimed by nobody before the lease is over, and by anybody from that moment."""
+    """[115] A run under a lease is claimed by nobody before the lease is over, and by anybody from that moment."""
     await hold(storage)
 
     assert [] == ids(await claim(storage, "early", now=LEASE_UNTIL - 1))
@@ -64,7 +64,7 @@ async def d1_a_run_without_due_time_is_not_claimed(storage: StorageAdapter, anot
 
 
 async def d2_only_named_workflows_and_versions(storage: StorageAdapter, another: Another) -> None:
-    """A claim takes runs of the (workflow, version) pairs it names, and no other combination of the two."""
+    """[101][113] A claim takes runs of the (workflow, version) pairs it names, and no other combination of the two."""
     for workflow in ("a", "b", "c"):
         for version in (1, 2):
             await create(storage, new_run(f"{workflow}{version}", workflow=workflow, version=version))
@@ -76,7 +76,7 @@ async def d2_only_named_workflows_and_versions(storage: StorageAdapter, another:
 
 
 async def d2_naming_none_claims_nothing(storage: StorageAdapter, another: Another) -> None:
-    """A claim that names no workflow gets nothing and knows of nothing that is due."""
+    """[113] A claim that names no workflow gets nothing and knows of nothing that is due."""
     await create(storage, new_run())
 
     assert Claimed([], None) == await claim(storage, workflows=[])
@@ -94,7 +94,8 @@ async def d2_any_number_of_workflows_may_be_named(storage: StorageAdapter, anoth
 
 
 async def d3_oldest_due_first(storage: StorageAdapter, another: Another) -> None:
-    """Runs come in the order in which they were due, over all named workflows, and `limit` cuts off the youngest."""
+    """[114] Runs come in the order in which they were due, over all named workflows, and `limit` cuts off the
+    youngest."""
     for number, offset in enumerate((3, 1, 4, 2, 5)):
         workflow = f"w{number % 2}"
         await create(storage, new_run(f"due {offset}", workflow=workflow, due_at=NOW - 10 + offset))
@@ -103,7 +104,7 @@ async def d3_oldest_due_first(storage: StorageAdapter, another: Another) -> None
 
 
 async def d3_the_time_matters_and_not_the_age_of_the_run(storage: StorageAdapter, another: Another) -> None:
-    """A sleeper that woke first comes before runs that were created before it and became due later."""
+    """[77] A sleeper that woke first comes before runs that were created before it and became due later."""
     await create(storage, new_run("old", due_at=NOW - 1, created_at=1))
     lease = await hold(storage, "sleeper", due_at=NOW - 9)
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.SLEEPING, due_at=NOW - 5)))
@@ -135,7 +136,7 @@ async def d3_who_is_not_due_keeps_nobody_waiting(storage: StorageAdapter, anothe
 
 
 async def d4_a_claimed_run_is_running_under_the_lease(storage: StorageAdapter, another: Another) -> None:
-    """A claim leaves the run running, under its lease, due when the lease is over, with one execution more."""
+    """[112] A claim leaves the run running, under its lease, due when the lease is over, with one execution more."""
     row, _ = await create(storage, new_run())
 
     claimed = await claim(storage, "first")
@@ -154,7 +155,7 @@ async def d4_a_claimed_run_is_running_under_the_lease(storage: StorageAdapter, a
 
 
 async def d4_a_takeover_replaces_the_lease(storage: StorageAdapter, another: Another) -> None:
-    """A run whose lease is over is claimed under the new lease, and its executions are counted on."""
+    """[115] A run whose lease is over is claimed under the new lease, and its executions are counted on."""
     await hold(storage)
 
     claimed = await claim(storage, "second", now=LEASE_UNTIL, until=LEASE_UNTIL + LEASE_US)
@@ -165,7 +166,7 @@ async def d4_a_takeover_replaces_the_lease(storage: StorageAdapter, another: Ano
 
 
 async def d5_every_run_has_one_claimer(storage: StorageAdapter, another: Another) -> None:
-    """However many claim at once, through two adapters, each run is given to exactly one of them."""
+    """[112] However many claim at once, through two adapters, each run is given to exactly one of them."""
     run_ids = [str(number) for number in range(40)]
     for run_id in run_ids:
         await create(storage, new_run(run_id))
@@ -184,7 +185,7 @@ async def d5_every_run_has_one_claimer(storage: StorageAdapter, another: Another
 
 
 async def d5_a_takeover_has_one_winner(storage: StorageAdapter, another: Another) -> None:
-    """Of several claimers of a run whose lease is over, exactly one gets it."""
+    """[112] Of several claimers of a run whose lease is over, exactly one gets it."""
     await hold(storage)
     async with opened(another()) as other:
         claims = [
@@ -271,7 +272,7 @@ async def e1_a_late_heartbeat_keeps_a_run_that_nobody_took(storage: StorageAdapt
 
 
 async def e2_a_lost_lease_is_told(storage: StorageAdapter, another: Another) -> None:
-    """A heartbeat returns the leases that were replaced, ended or never given, and keeps the others."""
+    """[117] A heartbeat returns the leases that were replaced, ended or never given, and keeps the others."""
     kept = await hold(storage, "kept")
     replaced = await hold(storage, "replaced", until=NOW)
     await claim(storage, "second")

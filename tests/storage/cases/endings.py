@@ -145,7 +145,7 @@ async def k2_a_held_run_is_told_and_stays_held(storage: StorageAdapter, another:
 
 
 async def k2_who_has_ended_cannot_be_cancelled(storage: StorageAdapter, another: Another) -> None:
-    """An unknown run, and one that has ended, is not cancelled: False, and nothing changes."""
+    """[184] An unknown run, and one that has ended, is not cancelled: False, and nothing changes."""
     ended = ("completed", "failed", "cancelled")
     for status in ended:
         await end(storage, status, Ending(RunStatus(status)))
@@ -314,7 +314,7 @@ async def m1_a_resumed_run_is_as_if_it_had_not_ended(storage: StorageAdapter, an
 
 
 async def m1_nothing_else_is_resumed(storage: StorageAdapter, another: Another) -> None:
-    """A completed, pending, held, parked or unknown run is not resumed: False, and nothing changes."""
+    """[144][184] A completed, pending, held, parked or unknown run is not resumed: False, and nothing changes."""
     await end(storage, "completed", Ending(RunStatus.COMPLETED, output=b""))
     await create(storage, new_run("pending"))
     await hold(storage, "held")

@@ -115,7 +115,7 @@ async def f12_what_is_consumed_does_not_wake(storage: StorageAdapter, another: A
 
 
 async def f12_waking_is_not_putting_off(storage: StorageAdapter, another: Another) -> None:
-    """A run that is parked with a deadline in the past keeps it, and so its rank among due runs."""
+    """[185] A run that is parked with a deadline in the past keeps it, and so its rank among due runs."""
     lease = await hold(storage)
     await storage.send_message("r", "go", b"", now=NOW)
 
@@ -229,7 +229,7 @@ async def j1_who_has_ended_gets_no_message(storage: StorageAdapter, another: Ano
 
 
 async def j2_a_message_wakes_who_awaits_it(storage: StorageAdapter, another: Another) -> None:
-    """A parked run is due at once when a message comes that it awaits; its status stays until it is claimed."""
+    """[185] A parked run is due at once when a message comes that it awaits; its status stays until it is claimed."""
     for status, due_at in ((RunStatus.WAITING, None), (RunStatus.WAITING, NOW + 9), (RunStatus.SLEEPING, NOW + 9)):
         run_id = f"{status} until {due_at}"
         await park(storage, await hold(storage, run_id), "other", "go", status=status, due_at=due_at)

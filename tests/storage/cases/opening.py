@@ -31,7 +31,7 @@ from tests.storage.cases.words import (
 
 
 async def a1_initialize_again_keeps_what_is_stored(storage: StorageAdapter, another: Another) -> None:
-    """`initialize` may be called again; what is stored stays."""
+    """[187] `initialize` may be called again; what is stored stays."""
     row, _ = await create(storage, new_run())
 
     await storage.initialize()
@@ -41,7 +41,8 @@ async def a1_initialize_again_keeps_what_is_stored(storage: StorageAdapter, anot
 
 
 async def a1_several_may_initialize_at_once(storage: StorageAdapter, another: Another) -> None:
-    """Several adapters may be initialized on one storage at once, and one adapter several times; all are usable."""
+    """[187] Several adapters may be initialized on one storage at once, and one adapter several times; all are
+    usable."""
     row, _ = await create(storage, new_run())
     others = [another(), another()]
 
@@ -76,7 +77,7 @@ async def b1_closing_too_often_is_fine(storage: StorageAdapter, another: Another
 
 
 async def b2_a_new_adapter_finds_everything(storage: StorageAdapter, another: Another) -> None:
-    """Runs, entries, timers, messages and schedules are there for an adapter that is made after `close`."""
+    """[188] Runs, entries, timers, messages and schedules are there for an adapter that is made after `close`."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0"), entry("1")], timers=[timer("2")]))
     await storage.send_message("r", "a", b"payload", now=NOW)
@@ -93,7 +94,7 @@ async def b2_a_new_adapter_finds_everything(storage: StorageAdapter, another: An
 
 
 async def c1_a_new_run_is_pending(storage: StorageAdapter, another: Another) -> None:
-    """A new run is stored as pending, due when it says, without lease and without executions."""
+    """[182] A new run is stored as pending, due when it says, without lease and without executions."""
     new = NewRun("r", "signup", 3, 7, b"in", NOW + 5, NOW, -2, ("b", "a"), "key", "parent", "4.2")
 
     answer = await create(storage, new)
@@ -128,7 +129,7 @@ async def c1_a_new_run_is_pending(storage: StorageAdapter, another: Another) -> 
 
 
 async def c2_a_known_id_changes_nothing(storage: StorageAdapter, another: Another) -> None:
-    """Creating a run whose id is known gives the row that is there, and False; nothing of the new one is kept."""
+    """[182] Creating a run whose id is known gives the row that is there, and False; nothing of the new one is kept."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], ending=Ending(RunStatus.COMPLETED, output=b"o")))
     before = await state(storage, "r")
@@ -140,7 +141,8 @@ async def c2_a_known_id_changes_nothing(storage: StorageAdapter, another: Anothe
 
 
 async def c3_one_of_several_creates(storage: StorageAdapter, another: Another) -> None:
-    """Of several callers that create one id at once, through two adapters, one is told True and all get its row."""
+    """[182] Of several callers that create one id at once, through two adapters, one is told True and all get its
+    row."""
     async with opened(another()) as other:
         runs = [new_run(input=bytes([number])) for number in range(8)]
 
@@ -165,7 +167,7 @@ async def c3_one_of_several_creates_for_a_key(storage: StorageAdapter, another: 
 
 
 async def c4_the_input_comes_back_exactly(storage: StorageAdapter, another: Another) -> None:
-    """An input of any bytes comes back byte for byte: none, every value, nothing but zeros, a megabyte."""
+    """[182] An input of any bytes comes back byte for byte: none, every value, nothing but zeros, a megabyte."""
     inputs = [b"", ALL_BYTES, b"\0" * 9, ALL_BYTES * 4096]
     for number, content in enumerate(inputs):
         await create(storage, new_run(str(number), input=content))

@@ -35,14 +35,14 @@ from tests.storage.cases.words import (
 
 
 async def g1_an_unknown_run_is_none(storage: StorageAdapter, another: Another) -> None:
-    """The row of an unknown run is None, even where its id differs from a known one in case or blanks only."""
+    """[182] The row of an unknown run is None, even where its id differs from a known one in case or blanks only."""
     await create(storage, new_run("Run"))
 
     assert [None] * 4 == [await storage.get_run(run_id) for run_id in ("", "run", "Run ", "other")]
 
 
 async def h1_entries_of_this_run_only(storage: StorageAdapter, another: Another) -> None:
-    """Each run has the entries and timers that were written for it, also when they were written in turns."""
+    """[183] Each run has the entries and timers that were written for it, also when they were written in turns."""
     leases = [await hold(storage, run_id) for run_id in ("a", "b")]
     for number in range(3):
         for lease in leases:
@@ -68,7 +68,7 @@ async def h1_a_journal_that_was_read_stays_as_it_was(storage: StorageAdapter, an
 
 
 async def h1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: Another) -> None:
-    """A thousand entries come back in order, and timers by position as text."""
+    """[183] A thousand entries come back in order, and timers by position as text."""
     lease = await hold(storage)
     entries = [entry(str(number)) for number in range(1000)]
     await storage.save_progress(progress(lease, entries=entries, timers=[timer(position) for position in "z10é92Z"]))
@@ -80,7 +80,7 @@ async def h1_a_long_journal_keeps_its_order(storage: StorageAdapter, another: An
 
 
 async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, another: Another) -> None:
-    """The journal of an unknown run, and of one without entries, is empty."""
+    """[183] The journal of an unknown run, and of one without entries, is empty."""
     await create(storage, new_run())
 
     assert [Journal([], [])] * 2 == [await storage.get_journal(run_id) for run_id in ("r", "unknown")]
@@ -90,7 +90,8 @@ async def h2_an_unknown_run_has_an_empty_journal(storage: StorageAdapter, anothe
 
 
 async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, another: Another) -> None:
-    """A verb that is given what cannot be stored raises StorageError, names itself, and leaves the storage usable."""
+    """[175] A verb that is given what cannot be stored raises StorageError, names itself, and leaves the storage
+    usable."""
     bad = "\ud800"
     await create(storage, new_run("due"))
     calls: list[Callable[[], Awaitable[object]]] = [

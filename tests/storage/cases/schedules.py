@@ -100,7 +100,7 @@ async def u1_schedules_come_in_order_of_their_keys(storage: StorageAdapter, anot
 
 
 async def v1_due_schedules_of_named_workflows(storage: StorageAdapter, another: Another) -> None:
-    """Schedules come that are due, of named workflows and not paused; oldest first, no more than asked for."""
+    """[186] Schedules come that are due, of named workflows and not paused; oldest first, no more than asked for."""
     rows = [
         schedule("later", next_at=NOW + 1),
         schedule("now", next_at=NOW),
@@ -133,7 +133,8 @@ async def v2_the_next_due_time_is_told(storage: StorageAdapter, another: Another
 
 
 async def w1_an_occurrence_fires_once(storage: StorageAdapter, another: Another) -> None:
-    """Of several that fire one occurrence at once, through two adapters, one is told True, and its run is there."""
+    """[154][186] Of several that fire one occurrence at once, through two adapters, one is told True, and its run is
+    there."""
     await storage.put_schedule(schedule())
     async with opened(another()) as other:
 
@@ -162,7 +163,7 @@ async def w1_what_is_not_as_expected_does_not_fire(storage: StorageAdapter, anot
 
 
 async def w2_a_firing_moves_on_and_starts_runs(storage: StorageAdapter, another: Another) -> None:
-    """A firing sets the next time, creates its runs, and remembers the last; one that starts none keeps it."""
+    """[186] A firing sets the next time, creates its runs, and remembers the last; one that starts none keeps it."""
     await storage.put_schedule(schedule())
     runs = [new_run("1", tags=("t",)), new_run("2")]
 
@@ -190,7 +191,7 @@ async def w2_a_run_that_is_there_is_not_started_again(storage: StorageAdapter, a
 
 
 async def w2_a_firing_happens_whole_or_not_at_all(storage: StorageAdapter, another: Another) -> None:
-    """Where a run cannot be stored the schedule stays where it was, and no other run is there."""
+    """[154] Where a run cannot be stored the schedule stays where it was, and no other run is there."""
     await storage.put_schedule(schedule())
     fire = bound(
         storage.fire_schedule, "s", expected_next_at=NOW, next_at=NOW + 1, runs=[new_run(), new_run(NOT_TEXT)], now=NOW

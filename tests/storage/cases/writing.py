@@ -31,7 +31,7 @@ from tests.storage.cases.words import (
 
 
 async def f1_entries_are_appended_in_order(storage: StorageAdapter, another: Another) -> None:
-    """Entries of several writes come back in the order in which they were written, whatever their positions."""
+    """[183] Entries of several writes come back in the order in which they were written, whatever their positions."""
     lease = await hold(storage)
     entries = [entry(position) for position in ("3", "0", "10", "9", "4.2.1", "4.10")]
 
@@ -182,7 +182,8 @@ async def f3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: An
 
 
 async def f4_the_same_write_again_changes_nothing(storage: StorageAdapter, another: Another) -> None:
-    """A write that is sent again under the same lease says True, and its entries and timers are there once."""
+    """[31][183] A write that is sent again under the same lease says True, and its entries and timers are there
+    once."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")]))
     write = progress(lease, recorded=1, entries=[entry("1"), entry("2")], timers=[timer("3")], settled=["4"])
@@ -194,7 +195,7 @@ async def f4_the_same_write_again_changes_nothing(storage: StorageAdapter, anoth
 
 
 async def f4_entries_that_are_known_are_left_alone(storage: StorageAdapter, another: Another) -> None:
-    """A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
+    """[31] A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
 
@@ -204,7 +205,7 @@ async def f4_entries_that_are_known_are_left_alone(storage: StorageAdapter, anot
 
 
 async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Another) -> None:
-    """Of several endings of one run sent at once, exactly one is told True, and it is the one that is there."""
+    """[144] Of several endings of one run sent at once, exactly one is told True, and it is the one that is there."""
     lease = await hold(storage)
     async with opened(another()) as other:
         endings = [Ending(RunStatus.COMPLETED, output=bytes([number])) for number in range(6)]
@@ -221,8 +222,8 @@ async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Ano
 
 
 async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, another: Another) -> None:
-    """A write under a replaced, foreign, released or ended lease, or of an unknown run, says False and changes
-    nothing."""
+    """[117][184][185] A write under a replaced, foreign, released or ended lease, or of an unknown run, says False and
+    changes nothing."""
     first = await hold(storage, until=NOW)
     unknown = Lease("unknown", "r")
     held = Lease("r", "second")
@@ -260,7 +261,8 @@ async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: A
 
 
 async def f6_a_gap_is_refused(storage: StorageAdapter, another: Another) -> None:
-    """Entries that would follow others which are not there are refused: something was lost, and nothing is written."""
+    """[144] Entries that would follow others which are not there are refused: something was lost, and nothing is
+    written."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")]))
     before = await state(storage, "r")
