@@ -11,6 +11,7 @@ from anyio import create_task_group
 from reflow import (
     ConfigError,
     Flow,
+    Retry,
     RunConflictError,
     RunFailedError,
     RunNotFoundError,
@@ -39,6 +40,11 @@ class User:
 async def give(value: Any) -> Any:
     """Returns what it is given."""
     return value
+
+
+async def refuse() -> None:
+    """Fails."""
+    raise PermissionError("not you")
 
 
 @workflow
@@ -266,3 +272,23 @@ async def test_get_run(world: World) -> None:
         entry.value,
     )
     assert done == await run.info()
+
+
+async def test_a_failed_step(world: World) -> None:
+    """[142] `get_run` shows of a failed step the type, message and traceback of its error, and how many attempts it
+    had."""
+
+    @workflow
+    def flow() -> Flow[None]:
+        yield step(refuse).options(retry=Retry(max_attempts=2, initial_delay=0))
+
+    [entry] = (await world.settle(flow())).entries
+
+    assert entry.error is not None
+    assert ("failed", 2, "PermissionError", "not you") == (
+        entry.status,
+        entry.attempts,
+        entry.error.type,
+        entry.error.message,
+    )
+    assert 'raise PermissionError("not you")' in entry.error.traceback
