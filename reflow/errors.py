@@ -12,6 +12,7 @@
     +-- WaitTimeoutError            no event came in time; raised at the `yield` of `wait_event`
     +-- RunFailedError              what `await run.result()` raises for a failed run, and the `yield` of a child run
     +-- RunCancelledError           the same, for a cancelled one
+    +-- PoisonError                 a run that kills every process that takes it up
     +-- RunConflictError            the run id is taken by a run with another workflow or input
     +-- IdempotencyConflictError    the idempotency key belongs to a run with another input
     +-- RunNotFoundError            no run has this id
@@ -44,6 +45,7 @@ __all__ = [
     "IdempotencyConflictError",
     "MisuseError",
     "NonDeterminismError",
+    "PoisonError",
     "ReflowError",
     "RunCancelledError",
     "RunConflictError",
@@ -354,6 +356,23 @@ class IdempotencyConflictError(ReflowError):
         )
         self.workflow = workflow
         self.key = key
+
+
+class PoisonError(ReflowError):
+    """The run was claimed `claims` times in a row without getting anywhere: whoever takes it up dies of it.
+
+    It is parked as `failed` with this error, so that it cannot take the process down for ever.
+    """
+
+    code = "poison"
+
+    def __init__(self, run_id: str, claims: int) -> None:
+        super().__init__(
+            f"run {run_id!r} was claimed {claims} times in a row and never got as far as a result; it seems to kill "
+            "its process. Find out why, then resume it"
+        )
+        self.run_id = run_id
+        self.claims = claims
 
 
 class RunNotFoundError(ReflowError):

@@ -20,6 +20,7 @@ from reflow._core.status import RunStatus
 
 __all__ = [
     "CANCEL",
+    "NEVER",
     "PATCHED",
     "Entry",
     "Journal",
@@ -33,6 +34,9 @@ __all__ = [
 
 CANCEL = "cancel"
 """The kind of the entry that says that the run was cancelled."""
+
+NEVER = 2**63 - 1
+"""When a timer is due that only says that a command is open."""
 
 PATCHED = "patched"
 """The kind of the entries that say which changes of the code a run takes part in."""
@@ -63,7 +67,8 @@ class Timer(Struct, frozen=True, gc=False):
     """What an open command must remember over a restart.
 
     For a sleep, when it wakes. For a step between two attempts, when the next one is due, how many are used, and the
-    encoded `Failure` of the last one.
+    encoded `Failure` of the last one. For a wait, its deadline, and for a child, that it was started: due `NEVER` where
+    there is no limit.
     """
 
     position: str

@@ -97,12 +97,13 @@ class Group:
 
 
 class Open(Struct, eq=False):
-    """A command that waits to be performed."""
+    """A command that waits to be performed. `digest` is of its arguments, once somebody has asked for it."""
 
     command: Performed
     position: str
     parent: Frame | Group
     index: int
+    digest: bytes | None = None
 
     def __str__(self) -> str:
         return describe(self.command.kind, self.command.name)

@@ -5,7 +5,11 @@ registry    the workflows an engine was given
 inspection  what a run looks like from outside
 scopes      whether a workflow body has left a cancel scope open
 perform     one attempt of a step body
-runner      one claimed run: load, replay, perform, record, until it parks or ends
+bodies      the step bodies of one run: ready, under way, arrived
+draft       what was fed and not yet written
+mailbox     messages for a run, and who waits for them
+execution   feeds what happened to the program, and drafts what is to be written
+runner      one claimed run: load, replay, perform, write, until it parks or ends
 lease       heartbeats for all runs that are held
 worker      the claim loop and the slots
 ends        the ends of runs, and who waits for them

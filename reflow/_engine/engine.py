@@ -29,6 +29,8 @@ __all__ = ["Engine"]
 R = TypeVar("R")
 
 _LOOK_US = 500_000
+# So often in a row a run may be claimed without getting anywhere.
+_MOST_IDLE_CLAIMS = 10
 
 
 class Engine(Client):
@@ -77,6 +79,7 @@ class Engine(Client):
             concurrency=self._concurrency,
             lease_us=self._lease_us,
             threads=self._threads,
+            most_idle_claims=_MOST_IDLE_CLAIMS,
             on_end=self._run_left,
         )
         self._worker = self._new_worker()

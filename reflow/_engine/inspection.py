@@ -106,7 +106,8 @@ def _settled(entry: Entry, read: _Read) -> EntryInfo:
         started_at=from_micros(entry.started_at),
         finished_at=from_micros(entry.recorded_at),
         due_at=None,
-        value=None if entry.failed else read(entry.payload, Any, what),
+        # A cancel and a mark have nothing to say.
+        value=read(entry.payload, Any, what) if entry.payload and not entry.failed else None,
         error=read(entry.payload, Failure, what) if entry.failed else None,
     )
 

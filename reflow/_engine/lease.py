@@ -40,6 +40,10 @@ class LeaseKeeper:
         self._renewed = Event()
         self._renewed_at = 0
 
+    def holds(self, run_id: str) -> bool:
+        """Whether a run is held here."""
+        return any(lease.run_id == run_id for lease in self.held)
+
     async def keep(self) -> None:
         """Send heartbeats until cancelled."""
         await self.renew()

@@ -21,6 +21,7 @@ from anyio import (
 from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
+from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
 from reflow.errors import ConfigError, Failure, StepTimeoutError
@@ -35,8 +36,9 @@ _current: ContextVar[StepInfo | None] = ContextVar("reflow_current_step", defaul
 class StepInfo(Struct, frozen=True):
     """What a step body can know of itself, from `current_step()`.
 
-    `attempt` counts from 1. `idempotency_key` is the same on every attempt and after every crash, and different for
-    every step of every run: hand it to services that can ignore a request they have seen before.
+    `attempt` counts from 1, `generation` how often the run has continued as new. `idempotency_key` is the same on every
+    attempt and after every crash, and different for every step of every run: hand it to services that can ignore a
+    request they have seen before.
     """
 
     run_id: str
@@ -44,11 +46,12 @@ class StepInfo(Struct, frozen=True):
     step: str
     position: str
     attempt: int
+    generation: int = 0
 
     @property
     def idempotency_key(self) -> str:
-        """The run id and the position."""
-        return f"{self.run_id}:{self.position}"
+        """The run id and the position; where the run has continued as new, its generation too."""
+        return f"{stem_of(self.run_id, self.generation)}:{self.position}"
 
 
 class Attempt(NamedTuple):

@@ -1,53 +1,47 @@
 """One claimed run: load its journal, replay it, perform what is open, record, until it parks or ends.
 
-Model. The runner owns the replay. Bodies, timers and the clock produce outcomes; the runner feeds them one after the
-other, and what it fed it writes, in that order. Three rules make it durable:
+Model. Bodies, timers, messages and the clock produce outcomes; the execution feeds them to the program one after the
+other, and what it fed is written, in that order. Three rules make it durable:
 
 1. *Feed, then write, then start.* Feeding may run ahead of the disk, so that a result travels in one write with the
    completion or the sleep that follows it. But no body starts before everything fed so far is committed.
-2. *Every write names the lease.* When it is lost, the generator is dropped without another word: somebody else replays.
-3. *A run leaves the engine only by a write.* Its `Ending` says how: completed or failed, sleeping until a time, or
-   pending again when the engine stops. If even that write fails, the lease runs out and another claim takes over.
+2. *Every write names the lease.* When it is lost, the generator is dropped without a word: somebody else replays.
+3. *A run leaves the engine only by a write.* Its `Ending` says how: completed, failed or cancelled; sleeping or
+   waiting; or pending again when the engine stops. If even that write fails, the lease runs out and another claim takes
+   over.
 
 A single open step is performed in the runner's own task; only when commands are open side by side are there tasks for
-them. A wait shorter than `_RESIDENT_US` keeps the run in memory; a longer one parks it.
+them. A wait shorter than `_RESIDENT_US` keeps the run in memory; a longer one parks it, and so does a wait for
+messages.
+
+A request to cancel the run interrupts whatever the runner waits for; the cancellation is then recorded like an outcome,
+and the program goes on from there with its clean-up. What was interrupted and is still open begins again.
 
 What can go wrong. The storage fails: the write is tried again until the lease can no longer be trusted. User code
-breaks the rules (nondeterminism, misuse, values that do not fit): the run is parked as `failed` with that error.
+breaks the rules (nondeterminism, misuse, values that do not fit): the run is parked as `failed` with that error. A run
+that kills the process whenever it is taken up is parked when it was claimed too often without getting anywhere.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
 from anyio import CancelScope, CapacityLimiter, Event, create_task_group
-from anyio.abc import TaskGroup
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
-from reflow._core.definition import Call, Workflow
-from reflow._core.digest import digest_of
-from reflow._core.duration import from_micros
-from reflow._core.failure import capture, capture_for
-from reflow._core.journal import Entry, Journal, Timer, patch_entry
-from reflow._core.nodes import Open, lingers
-from reflow._core.performed import Performed, result_type
-from reflow._core.replay import Replay
-from reflow._core.retry import next_delay
-from reflow._core.runs import Spawn
+from reflow._core.definition import Workflow
+from reflow._core.journal import Journal
 from reflow._core.status import RunStatus
-from reflow._core.steps import Step
-from reflow._core.values import Now
-from reflow._core.waits import Sleep, WaitEvent
+from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
-from reflow._engine.perform import Attempt, StepInfo, attempt
+from reflow._engine.execution import Execution
 from reflow._engine.scopes import scope_probe
 from reflow.codec import Codec
-from reflow.errors import ConfigError, Failure, MisuseError, SerializationError, StepTimeoutError, StorageError
+from reflow.errors import MisuseError, PoisonError, StorageError
 from reflow.storage.contract import StorageAdapter
-from reflow.storage.records import Ending, Lease, Progress, RunRow
+from reflow.storage.records import Ending, Lease, RunRow, RunSignal
 
 __all__ = ["Runner", "Services"]
 
@@ -65,17 +59,8 @@ class Services(NamedTuple):
     codec: Codec
     clock: Clock
     threads: CapacityLimiter
+    most_idle_claims: int
     is_stopping: Callable[[], bool]
-
-
-class _Arrival(NamedTuple):
-    """A body has ended."""
-
-    position: str
-    step: Step[Any]
-    attempts: int
-    started_at: int
-    result: Attempt
 
 
 class Runner:
@@ -89,23 +74,15 @@ class Runner:
         self.is_dropped = False
         self._workflow = workflow
         self._services = services
-        self._codec = services.codec
         self._clock = services.clock
+        self._bodies = Bodies(row, services.threads, services.clock)
+        self._execution = Execution(row, workflow, services.codec, services.clock, self._bodies)
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]
-        self._replay: Replay | None = None
-        # What has been fed and not yet written.
-        self._recorded = 0
-        self._entries: list[Entry] = []
-        self._changed: dict[str, Timer | None] = {}
-        # What is under way: timers of open commands, steps to be started, bodies, and what came of them.
-        self._timers: dict[str, Timer] = {}
-        self._ready: dict[str, tuple[Step[Any], int, int]] = {}
-        self._bodies: dict[str, tuple[CancelScope, Open]] = {}
-        self._settling: set[CancelScope] = set()
-        self._arrivals: list[_Arrival] = []
-        # Set by bodies that run side by side; None while there are none.
-        self._arrived: Event | None = None
+        self._is_loaded = False
+        self._is_cancel_due = row.cancel_requested
+        # The number of the last message that the run is known to have been sent.
+        self._last_message = 0
         self._broken: Exception | None = None
 
     def drop(self) -> None:
@@ -113,15 +90,26 @@ class Runner:
         self.is_dropped = True
         self._scope.cancel()
 
+    def signal(self, news: RunSignal) -> None:
+        """There is news for the run: it is to be cancelled, or was sent a message."""
+        if self.is_leaving:
+            # Parking looks for news by itself, and a run that ends takes no notice.
+            return
+        if news.last_message > self._last_message:
+            self._last_message = news.last_message
+            self._bodies.wake()
+        if news.cancel_requested and not self._is_cancel_due:
+            self._is_cancel_due = True
+            self._scope.cancel()
+
     async def run(self) -> None:
         """Advance the run until it parks or ends; `ending` then says how, and is written."""
         try:
-            with self._scope:
-                self._innermost_scope = scope_probe()
-                await self._load()
-                ending = await self._advance()
-                await self._write(ending)
-                self.ending = ending
+            while not (self.is_dropped or self.ending):
+                with self._scope:
+                    await self._work()
+                # Left early: dropped, or interrupted to be cancelled.
+                self._scope = CancelScope()
         except BaseException as error:
             # Cancelled from outside: the engine stops. (Or the program does: KeyboardInterrupt.) An unforeseen error
             # of our own is no reason to try again at once: then the lease has to run out.
@@ -129,23 +117,36 @@ class Runner:
                 await self._give_back()
             raise
         finally:
-            if self._replay is not None:
-                self._replay.close()
+            self._execution.close()
 
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
 
+    async def _work(self) -> None:
+        self._innermost_scope = scope_probe()
+        if not self._is_loaded:
+            await self._load()
+            self._is_loaded = True
+        if self._is_cancel_due:
+            self._guarded(self._deliver_cancel)
+        ending = await self._advance()
+        await self._write(ending)
+        self.ending = ending
+
     async def _load(self) -> None:
-        if self.row.executions == 1:
+        row = self.row
+        if row.idle_claims > self._services.most_idle_claims:
+            self._broken = PoisonError(row.run_id, row.idle_claims)
+        elif row.executions == 1 and not row.last_message:
             # Never claimed before, so it has no journal: the most frequent case, and one read less.
-            self._guarded(self._begin, None)
-            return
-        journal = await self._journal()
-        self._recorded = len(journal.entries)
-        self._guarded(self._begin, journal)
-        for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
-            self._guarded(self._catch_up)
-            await checkpoint()
-        self._guarded(self._take_up, journal.timers)
+            self._guarded(self._execution.begin, None)
+        else:
+            journal = await self._journal()
+            self._last_message = row.last_message
+            self._guarded(self._execution.begin, journal)
+            for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
+                self._guarded(self._execution.catch_up, _ENTRIES_BETWEEN_CHECKPOINTS)
+                await checkpoint()
+            self._guarded(self._execution.take_up, journal.timers)
 
     async def _journal(self) -> Journal:
         while True:
@@ -154,102 +155,72 @@ class Runner:
             except StorageError as error:
                 await self._storage_failed(error)
 
-    def _begin(self, journal: Journal | None) -> None:
-        generator = self._workflow.start(self.row.input, self._codec)
-        self._replay = Replay(self.row.run_id, generator, self._codec, journal, workflow=self.row.workflow)
-        self._replay.start()
-        self._record_marks(self._replay)
-
-    def _catch_up(self) -> None:
-        self._current.catch_up(_ENTRIES_BETWEEN_CHECKPOINTS)
-        self._record_marks(self._current)
-
-    def _take_up(self, timers: list[Timer]) -> None:
-        for timer in timers:
-            self._current.check(timer)
-            self._timers[timer.position] = timer
-
-    @property
-    def _current(self) -> Replay:
-        assert self._replay is not None
-        return self._replay
+    def _deliver_cancel(self) -> None:
+        self._is_cancel_due = False
+        if self._execution.is_over:
+            return
+        self._execution.begin_again()
+        self._execution.cancel()
 
     async def _advance(self) -> Ending:
+        execution, bodies, services = self._execution, self._bodies, self._services
         while True:
-            self._guarded(self._absorb)
+            if self._last_message > execution.mailbox.seen or execution.is_wait_due:
+                await self._read_messages()
+            self._guarded(execution.absorb)
             if self._broken is not None:
-                return self._failed(self._broken)
-            if self._current.outcome is not None:
-                return self._ended()
-            stopping = self._services.is_stopping()
-            if not self._ready:
-                due = min(timer.due_at for timer in self._timers.values())
-                if stopping or due - self._clock.now() > _RESIDENT_US:
-                    return Ending(RunStatus.SLEEPING, due)
+                return execution.failed(self._broken)
+            if execution.is_over:
+                return execution.ended()
+            if not bodies.ready:
+                due = execution.next_due_at
+                if services.is_stopping() or execution.mailbox.awaits or due - self._clock.now() > _RESIDENT_US:
+                    return execution.parked()
                 await self._write()
-                await self._clock.wait(Event(), due)
-            elif stopping:
+                await self._clock.wait(bodies.news(), due)
+            elif services.is_stopping():
                 return Ending(RunStatus.PENDING, self._clock.now())
-            elif len(self._ready) == 1 and not self._timers:
+            elif len(bodies.ready) == 1 and not execution.timers:
                 await self._write()
-                if self._services.is_stopping():
-                    continue
-                [(position, (step, used, started_at))] = self._ready.items()
-                self._ready.clear()
-                self._arrivals.append(await self._attempt(position, step, used, started_at))
+                if not services.is_stopping():
+                    await bodies.perform()
             else:
                 await self._side_by_side()
 
     async def _side_by_side(self) -> None:
         """Perform open commands as tasks, side by side, until none is under way."""
+        execution, bodies, services = self._execution, self._bodies, self._services
         async with create_task_group() as tasks:
             while True:
-                self._arrived = Event()
-                self._guarded(self._absorb)
-                if self._broken is not None or self._current.outcome is not None:
+                arrived = bodies.news()
+                if self._last_message > execution.mailbox.seen or execution.is_wait_due:
+                    await self._read_messages()
+                self._guarded(execution.absorb)
+                if self._broken is not None or execution.is_over:
                     break
-                if not self._bodies and (self._services.is_stopping() or not self._ready):
+                if not bodies.is_running and (services.is_stopping() or not bodies.ready):
                     break
                 await self._write()
-                if self._arrivals:
+                if bodies.arrivals:
                     # Something was answered while we wrote: take it in, so that it shares the next write.
                     continue
-                if not self._services.is_stopping() and not self._settling:
-                    self._start_bodies(tasks)
-                elif not self._bodies and not self._settling:
+                if not services.is_stopping():
+                    bodies.start(tasks)
+                elif not bodies.is_running:
                     break
-                due = min((timer.due_at for timer in self._timers.values()), default=None)
-                await self._clock.wait(self._arrived, due)
+                await self._clock.wait(arrived, execution.next_due_at)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
             tasks.cancel_scope.cancel()
-        self._arrived = None
+        bodies.interrupted()
 
-    def _start_bodies(self, tasks: TaskGroup) -> None:
-        for position, (step, used, started_at) in self._ready.items():
-            scope = CancelScope()
-            self._bodies[position] = scope, self._current.open[position]
-            tasks.start_soon(self._body, scope, position, step, used, started_at)
-        self._ready.clear()
-
-    async def _body(self, scope: CancelScope, position: str, step: Step[Any], used: int, started_at: int) -> None:
-        with scope:
-            # A body whose race was decided before it could begin does not begin.
-            await checkpoint_if_cancelled()
-            arrival = await self._attempt(position, step, used, started_at)
-            if not scope.cancel_called:
-                self._arrivals.append(arrival)
-        if not scope.cancel_called:
-            del self._bodies[position]
-        self._settling.discard(scope)
-        if self._arrived is not None:
-            self._arrived.set()
-
-    async def _attempt(self, position: str, step: Step[Any], used: int, started_at: int) -> _Arrival:
-        info = StepInfo(self.row.run_id, self.row.workflow, step.name, position, used + 1)
-        result = await attempt(step, info, self._services.threads, self._clock)
-        return _Arrival(position, step, used + 1, started_at, result)
-
-    # ---- taking in what happened: synchronous, and the only place where the generator runs ---------------------------
+    async def _read_messages(self) -> None:
+        mailbox = self._execution.mailbox
+        try:
+            mailbox.put(await self._services.storage.get_messages(self.row.run_id, after=mailbox.seen))
+        except StorageError as error:
+            # Parking looks again.
+            _log.warning("run %s: %s", self.row.run_id, error)
+        mailbox.seen = max(mailbox.seen, self._last_message)
 
     def _guarded(self, do: Callable[..., None], *arguments: Any) -> None:
         """Run user code by way of `do`. What it breaks is kept, and ends the run; a cancel scope that it left open
@@ -263,167 +234,18 @@ class Runner:
             self._broken = error
         if self._innermost_scope() is not before:
             self._broken = _scope_left_open(self._workflow)
-            if self._replay is not None:
-                # Closing the generator closes its scopes.
-                self._replay.close()
+            # Closing the generator closes its scopes.
+            self._execution.close()
 
-    def _absorb(self) -> None:
-        """Feed everything that has an outcome now, until only bodies and later timers are left."""
-        replay = self._current
-        while True:
-            if replay.cancelled:
-                self._forget_cancelled(replay)
-            if replay.opened:
-                self._meet_opened(replay)
-            elif self._arrivals:
-                arrivals, self._arrivals = self._arrivals, []
-                for arrival in arrivals:
-                    self._settle_attempt(replay, arrival)
-            elif not (self._timers and self._fire_due_timers(replay)):
-                break
-
-    def _forget_cancelled(self, replay: Replay) -> None:
-        for position in replay.cancelled:
-            self._ready.pop(position, None)
-            self._timers.pop(position, None)
-            # Also where no timer waits: that of a retry stays stored while the next attempt runs.
-            self._changed[position] = None
-            if body := self._bodies.pop(position, None):
-                scope, node = body
-                scope.cancel()
-                if not lingers(node):
-                    # A gather raises once all of its members have settled: no body starts before this one has ended.
-                    self._settling.add(scope)
-        replay.cancelled.clear()
-
-    def _meet_opened(self, replay: Replay) -> None:
-        opened = replay.opened.copy()
-        replay.opened.clear()
-        for node in opened:
-            if replay.open.get(node.position) is node and node.position not in self._timers:
-                self._meet(replay, node, node.command)
-
-    def _meet(self, replay: Replay, node: Open, command: Performed) -> None:
-        now = self._clock.now()
-        match command:
-            case Step():
-                self._ready[node.position] = (command, 0, now)
-            case Sleep():
-                due_at = command.wakes_at(now)
-                if due_at <= now:
-                    self._record_value(replay, node, None, now)
-                else:
-                    self._set_timer(Timer(node.position, command.kind, command.name, due_at, 0, now))
-            case Now():
-                self._record_value(replay, node, from_micros(now), now)
-            case WaitEvent() | Call() | Spawn():
-                raise ConfigError(f"this engine does not perform {node} yet")
-            case _:
-                assert_never(command)
-
-    def _fire_due_timers(self, replay: Replay) -> bool:
-        now = self._clock.now()
-        due = sorted((timer for timer in self._timers.values() if timer.due_at <= now), key=lambda timer: timer.due_at)
-        for timer in due:
-            if self._timers.pop(timer.position, None) is None:
-                # Cancelled by what an earlier one of these has set off.
-                continue
-            node = replay.open[timer.position]
-            if isinstance(node.command, Step):
-                # The stored timer stays until the attempt has an outcome: it carries the count.
-                self._ready[timer.position] = (node.command, timer.attempts, timer.started_at)
-            else:
-                self._changed[timer.position] = None
-                self._record_value(replay, node, None, timer.started_at)
-            self._forget_cancelled(replay)
-        return bool(due)
-
-    def _settle_attempt(self, replay: Replay, arrival: _Arrival) -> None:
-        node = replay.open.get(arrival.position)
-        if node is None:
-            # Cancelled while it ran: its late result is dropped.
-            return
-        if (error := arrival.result.error) is None:
-            self._record_value(replay, node, arrival.result.value, arrival.started_at, arrival.attempts)
-        else:
-            self._settle_failure(replay, node, arrival, error)
-        self._forget_cancelled(replay)
-
-    def _settle_failure(self, replay: Replay, node: Open, arrival: _Arrival, error: BaseException) -> None:
-        step = arrival.step
-        # What a timeout says is known; captured anew it would say it twice.
-        timeout = error.failure if isinstance(error, StepTimeoutError) else None
-        delay = next_delay(step.retry, arrival.attempts, error, random.random())
-        if delay is None:
-            failure = timeout or capture_for(step.raises, error, self._codec)
-            self._record_failure(replay, node, failure, arrival.started_at, arrival.attempts)
-            return
-        due_at, last = self._clock.now() + delay, self._codec.encode(timeout or capture(error))
-        self._set_timer(Timer(node.position, step.kind, step.name, due_at, arrival.attempts, arrival.started_at, last))
-
-    def _set_timer(self, timer: Timer) -> None:
-        self._timers[timer.position] = self._changed[timer.position] = timer
-
-    # ---- recording --------------------------------------------------------------------------------------------------
-
-    def _record_value(self, replay: Replay, node: Open, value: Any, started_at: int, attempts: int = 1) -> None:
-        try:
-            payload = self._codec.encode(value)
-            decoded = self._codec.decode(payload, result_type(node.command))
-        except SerializationError as error:
-            named = error.about(f"the result of {node} at position {node.position}")
-            self._record_failure(replay, node, capture(named), started_at, attempts)
-        else:
-            self._append(replay, node, False, payload, started_at, attempts, decoded)
-
-    def _record_failure(self, replay: Replay, node: Open, failure: Failure, started_at: int, attempts: int) -> None:
-        self._append(replay, node, True, self._codec.encode(failure), started_at, attempts)
-
-    def _append(
-        self, replay: Replay, node: Open, failed: bool, payload: bytes, started_at: int, attempts: int, *decoded: Any
-    ) -> None:
-        command = node.command
-        now, digest = self._clock.now(), digest_of(command)
-        entry = Entry(node.position, command.kind, command.name, failed, payload, attempts, started_at, now, digest)
-        self._entries.append(entry)
-        if attempts > 1:
-            self._changed[node.position] = None
-        replay.feed(entry, *decoded)
-        self._record_marks(replay)
-
-    def _record_marks(self, replay: Replay) -> None:
-        """Right behind what led to them."""
-        for change in replay.marks:
-            self._entries.append(patch_entry(change, self._clock.now()))
-        replay.marks.clear()
-
-    def _ended(self) -> Ending:
-        outcome = self._current.outcome
-        assert outcome is not None
-        if outcome.error is not None:
-            return self._failed(outcome.error)
-        if outcome.continued is not None or outcome.is_cancelled:
-            return self._failed(ConfigError("this engine does not continue runs as new, nor cancel them, yet"))
-        try:
-            output = self._codec.encode(outcome.value)
-            self._codec.decode(output, self._workflow.output_type)
-        except SerializationError as error:
-            return self._failed(error.about(f"the return value of workflow {self._workflow.name!r}"))
-        except Exception as error:
-            # A type that the codec does not know, or a codec of the user's that breaks.
-            return self._failed(error)
-        return Ending(RunStatus.COMPLETED, output=output)
-
-    def _failed(self, error: BaseException) -> Ending:
-        position = self._replay.position if self._replay is not None else None
-        return Ending(RunStatus.FAILED, error=self._codec.encode(capture(error, position=position)))
+    # ---- writing ----------------------------------------------------------------------------------------------------
 
     async def _write(self, ending: Ending | None = None) -> None:
         """Commit what was fed so far, and how the execution ends."""
+        draft = self._execution.draft
         self.is_leaving = ending is not None
-        if not (self._entries or self._changed or ending):
+        if draft.is_empty and not ending:
             return
-        progress = self._progress(ending)
+        progress = draft.progress(self.lease, self._clock.now(), ending)
         while True:
             try:
                 held = await self._services.storage.save_progress(progress)
@@ -435,19 +257,7 @@ class Runner:
             self.drop()
             await checkpoint()
         # Only now: had we been cancelled before, `_give_back` would write it.
-        self._recorded += len(self._entries)
-        self._entries, self._changed = [], {}
-
-    def _progress(self, ending: Ending | None) -> Progress:
-        return Progress(
-            self.lease,
-            self._clock.now(),
-            self._recorded,
-            self._entries,
-            [timer for timer in self._changed.values() if timer is not None],
-            [position for position, timer in self._changed.items() if timer is None],
-            ending,
-        )
+        self._execution.draft = draft.following()
 
     async def _storage_failed(self, error: StorageError) -> None:
         """Wait before the next try. The lease keeper drops the run when the lease can no longer be trusted."""
@@ -456,19 +266,21 @@ class Runner:
 
     async def _give_back(self) -> None:
         """The engine stops: keep what has an outcome, and let the next engine go on at once."""
-        if self.is_dropped:
+        if self.is_dropped or self.ending:
             return
-        if self._replay is not None:
-            self._guarded(self._absorb)
+        execution = self._execution
+        if self._is_loaded:
+            self._guarded(execution.absorb)
         if self._broken is not None:
-            ending = self._failed(self._broken)
-        elif self._replay is not None and self._replay.outcome is not None:
-            ending = self._ended()
+            ending = execution.failed(self._broken)
+        elif self._is_loaded and execution.is_over:
+            ending = execution.ended()
         else:
             ending = Ending(RunStatus.PENDING, self._clock.now())
+        progress = execution.draft.progress(self.lease, self._clock.now(), ending)
         with CancelScope(shield=True):
             try:
-                await self._services.storage.save_progress(self._progress(ending))
+                await self._services.storage.save_progress(progress)
             except StorageError as error:
                 _log.warning("run %s: not given back, its lease has to run out: %s", self.row.run_id, error)
 

@@ -4,6 +4,9 @@ Model. There are `concurrency` slots; a held run has one until it parks or ends.
 somebody says that there may be some (`poke`: something was enqueued here), when the next known one comes due, and, as a
 safety net against what other processes did, every `_POLL_US`. A slot that becomes free is refilled at once, and only
 when something is known to be due, so an idle storage is left alone.
+
+Held runs can be sent messages and be cancelled, by anybody. The worker asks for such signals when it is told that there
+is one for a run that it holds; soon, when something was written and nobody knows what; and now and then in any case.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from reflow.storage.records import Claimed, Ending, Lease, RunRow
 __all__ = ["Worker"]
 
 _POLL_US = 1_000_000
+# How soon held runs hear of what another process has written, at the earliest and at the latest.
+_SIGNALS_AFTER_US = 100_000
+_SIGNALS_EVERY_US = 500_000
 
 _log = logging.getLogger("reflow")
 
@@ -44,6 +50,7 @@ class Worker:
         concurrency: int,
         lease_us: int,
         threads: int,
+        most_idle_claims: int,
         on_end: Callable[[str, Ending], None],
     ) -> None:
         self._storage = storage
@@ -52,7 +59,9 @@ class Worker:
         self._concurrency = concurrency
         self._on_end = on_end
         self._leases = LeaseKeeper(storage, clock, lease_us)
-        self._services = Services(storage, codec, clock, CapacityLimiter(threads), lambda: self._is_stopping)
+        self._services = Services(
+            storage, codec, clock, CapacityLimiter(threads), most_idle_claims, lambda: self._is_stopping
+        )
         self._is_serving = False
         # Where runs live while the worker claims.
         self._runs: TaskGroup | None = None
@@ -62,22 +71,35 @@ class Worker:
         self._news = Event()
         self._asked = False
         self._look_at = 0
+        # Set when there may be signals; when they were last asked for, and when to ask for them next.
+        self._signalled = Event()
+        self._signals_asked_at = 0
+        self._signals_due_at = 0
         # One claim at a time, so that all together never hold more than there are slots.
         self._claiming = Lock(fast_acquire=True)
         # Set when a run leaves; None while nobody waits for that.
         self._one_left: Event | None = None
 
-    def poke(self) -> None:
-        """There may be a due run: claim now."""
+    def poke(self, run_id: str | None = None) -> None:
+        """There may be a due run: claim now. Or news for a run that is held: for `run_id`, or for any."""
         self._asked = True
         self._news.set()
+        if self._leases.held:
+            due_at = self._signals_asked_at + _SIGNALS_AFTER_US
+            if run_id is not None:
+                if not self._leases.holds(run_id):
+                    return
+                due_at = 0
+            if due_at < self._signals_due_at:
+                self._signals_due_at = due_at
+                self._signalled.set()
 
     async def serve(self) -> None:
         """Claim and run until `stop`; returns when the last run has left."""
         self._is_serving = True
         try:
             async with create_task_group() as keeping:
-                keeping.start_soon(self._leases.keep)
+                self._keep_held(keeping)
                 async with create_task_group() as self._runs:
                     await self._keep_claiming(self._runs)
                     # It may end any moment now: a tick that comes too late has a group of its own.
@@ -86,6 +108,33 @@ class Worker:
         finally:
             self._is_serving = False
             self._stopped.set()
+
+    def _keep_held(self, tasks: TaskGroup) -> None:
+        """Keep the leases of held runs, and pass signals on to them."""
+        tasks.start_soon(self._leases.keep)
+        tasks.start_soon(self._keep_signalling)
+
+    async def _keep_signalling(self) -> None:
+        while True:
+            self._signalled = Event()
+            now = self._clock.now()
+            if not self._leases.held:
+                await self._clock.wait(self._signalled, None)
+            elif now < self._signals_due_at:
+                await self._clock.wait(self._signalled, self._signals_due_at)
+            else:
+                self._signals_asked_at, self._signals_due_at = now, now + _SIGNALS_EVERY_US
+                await self._pass_on_signals()
+
+    async def _pass_on_signals(self) -> None:
+        runners = {lease.run_id: runner for lease, runner in self._leases.held.items()}
+        try:
+            signals = await self._storage.check_runs(list(runners))
+        except StorageError as error:
+            _log.warning("signals for %d runs: %s; trying again", len(runners), error)
+            return
+        for signal in signals:
+            runners[signal.run_id].signal(signal)
 
     async def _keep_claiming(self, runs: TaskGroup) -> None:
         while not self._is_stopping:
@@ -120,7 +169,7 @@ class Worker:
                 await self._a_run_leaves().wait()
         else:
             async with create_task_group() as keeping:
-                keeping.start_soon(self._leases.keep)
+                self._keep_held(keeping)
                 async with create_task_group() as runs:
                     self._start(claimed, runs)
                 keeping.cancel_scope.cancel()
@@ -171,6 +220,10 @@ class Worker:
         workflow = self._registry.find(row.workflow, row.version)
         assert workflow is not None, "claimed only what is registered"
         runner = Runner(row, Lease(row.run_id, lease_id), workflow, self._services)
+        if not self._leases.held:
+            # What there was until now, the claim has told.
+            self._signals_due_at = self._clock.now() + _SIGNALS_EVERY_US
+            self._signalled.set()
         self._leases.held[runner.lease] = runner
         return runner
 
@@ -185,6 +238,8 @@ class Worker:
                 if ending.due_at is not None:
                     self._look_at = min(self._look_at, ending.due_at)
                 self._on_end(runner.row.run_id, ending)
+                if runner.row.parent is not None and ending.status.is_terminal:
+                    self.poke(runner.row.parent)
             self._news.set()
             if self._one_left is not None:
                 self._one_left.set()

@@ -1,6 +1,6 @@
 """The storage contract and its adapters: bytes in, bytes out; no policy, no clock, no objects.
 
-Reading order: records, contract, loop, listeners, _memory, memory, _sqlite, sqlite.
+Reading order: records, loop, listeners, contract, _memory, memory, _sqlite, sqlite.
 """
 
 from reflow.storage.contract import StorageAdapter

@@ -16,11 +16,12 @@ X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from reflow._core.journal import Entry, Journal, Message
 from reflow._core.status import RunStatus
+from reflow.storage.listeners import Wake
 from reflow.storage.records import (
     Claimed,
     DueSchedules,
@@ -122,6 +123,7 @@ class StorageAdapter(Protocol):
         F14. With `continued` the run becomes that, one generation on: entries, timers, cut entries and messages of
             children go, and it was never claimed, nor was a cancellation delivered. Events and a cancellation that was
             requested stay.
+        F15. Of the `cancelled` runs the cancellation is requested, as by `request_cancel`.
         """
         ...
 
@@ -271,15 +273,16 @@ class StorageAdapter(Protocol):
         """
         ...
 
-    async def listen(self, wake: Callable[[], object]) -> None:
+    async def listen(self, wake: Wake) -> None:
         """Until cancelled, call `wake` in this event loop whenever there may be something new to do.
 
-        It is a hint: it may be called for nothing, and who must not miss anything looks now and then as well.
+        It is a hint: it may be called for nothing, and who must not miss anything looks now and then as well. It says
+        for which run there is news, where a run was sent a message or is to be cancelled; otherwise None.
 
         Y1. It is called soon after a verb has stored a run, made one due earlier, or ended one, through whatever
             adapter.
-        Y2. Where that verb was called in this event loop and through this adapter, a claim that is made because of the
-            hint finds the run.
+        Y2. Where that verb was called in this event loop and through this adapter, a verb that is called because of the
+            hint, to claim or to check runs, sees what it did.
         Y3. It is not called any more once the listener was cancelled.
         """
         ...

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import get_ident
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from anyio import sleep_forever
 
 from reflow.storage.loop import CallSoon, call_soon_here
 
-__all__ = ["Listeners"]
+__all__ = ["Listeners", "Wake"]
+
+Wake: TypeAlias = Callable[[str | None], object]
+"""Says that there may be something new to do, and for which run; None where that is not known, or for a new one."""
 
 
 class _Listener(NamedTuple):
-    wake: Callable[[], object]
+    wake: Wake
     thread: int
     call_soon: CallSoon
 
@@ -26,16 +30,16 @@ class Listeners:
     def __init__(self) -> None:
         self._listeners: list[_Listener] = []
 
-    def wake(self) -> None:
+    def wake(self, run_id: str | None = None) -> None:
         """Call all of them: those of this thread here and now, others soon."""
         for wake, thread, call_soon in tuple(self._listeners):
             if thread == get_ident():
-                wake()
+                wake(run_id)
             else:
                 with suppress(RuntimeError):  # that event loop is gone
-                    call_soon(wake)
+                    call_soon(partial(wake, run_id))
 
-    async def listen(self, wake: Callable[[], object]) -> None:
+    async def listen(self, wake: Wake) -> None:
         """Add `wake` until cancelled."""
         listener = _Listener(wake, get_ident(), call_soon_here())
         self._listeners.append(listener)

@@ -7,7 +7,7 @@ not pass with a value that no column would take.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from reflow._core.journal import Entry, Journal, Message, MessageKind
 from reflow._core.status import RunStatus
 from reflow.errors import StorageError
 from reflow.storage._memory import StoredRun
-from reflow.storage.listeners import Listeners
+from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
     Claimed,
     DueSchedules,
@@ -127,6 +127,8 @@ class MemoryStorage:
             run.messages.pop(seq, None)
         for child in progress.children:
             self._start(child, progress.now)
+        for run_id in progress.cancelled:
+            self._request_cancel(run_id, progress.now)
         if added or progress.timers or progress.ending:
             run.change(idle_claims=0)
         if progress.cancel_delivered:
@@ -174,23 +176,16 @@ class MemoryStorage:
             run.put_message(now, MessageKind.EVENT, name, payload, None)
         if message_id is not None:
             run.message_ids.add(message_id)
-        self._listeners.wake()
+        self._listeners.wake(run_id)
         return True
 
     async def request_cancel(self, run_id: str, *, now: int) -> bool:
         """Clauses K."""
         await checkpoint()
         run_id, now = _stored("request_cancel", (run_id, now), tuple[str, int])
-        run = self._alive(run_id)
-        if run is None:
-            return False
-        if run.row.status is RunStatus.PENDING and run.row.executions == 0:
-            self._end(run, Ending(RunStatus.CANCELLED), now)
-        elif not (run.row.cancel_requested or run.row.cancel_delivered):
-            run.change(cancel_requested=True)
-            run.wake(now)
-        self._listeners.wake()
-        return True
+        answer = self._request_cancel(run_id, now)
+        self._listeners.wake(run_id)
+        return answer
 
     async def check_runs(self, run_ids: Sequence[str]) -> list[RunSignal]:
         """Clauses L."""
@@ -331,7 +326,7 @@ class MemoryStorage:
         self._listeners.wake()
         return True
 
-    async def listen(self, wake: Callable[[], object]) -> None:
+    async def listen(self, wake: Wake) -> None:
         """Clauses Y."""
         await self._listeners.listen(wake)
 
@@ -355,6 +350,17 @@ class MemoryStorage:
         if key:
             self._keys[key] = new.run_id
         return new.row(), True
+
+    def _request_cancel(self, run_id: str, now: int) -> bool:
+        run = self._alive(run_id)
+        if run is None:
+            return False
+        if run.row.status is RunStatus.PENDING and run.row.executions == 0:
+            self._end(run, Ending(RunStatus.CANCELLED), now)
+        elif not (run.row.cancel_requested or run.row.cancel_delivered):
+            run.change(cancel_requested=True)
+            run.wake(now)
+        return True
 
     def _start(self, child: NewRun, now: int) -> None:
         row, created = self._create(child)

@@ -173,8 +173,8 @@ class Progress(Struct, frozen=True):
     `entries` follow the `recorded` ones already in the journal. `timers` replace those at their positions; the timers
     at the positions in `settled` go. `ending` is set where the execution ends with this write. `consumed` are the
     numbers of the messages that the entries have taken. `children` are the runs that it starts: children, which name
-    it as their parent, and others, which have none. `cancel_delivered` is set where the entries say that the run has
-    learned of its cancellation.
+    it as their parent, and others, which have none. `cancelled` are runs whose cancellation follows from the entries.
+    `cancel_delivered` is set where the entries say that the run has learned of its own.
     """
 
     lease: Lease
@@ -186,6 +186,7 @@ class Progress(Struct, frozen=True):
     ending: Ending | None = None
     consumed: list[int] = []
     children: list[NewRun] = []
+    cancelled: list[str] = []
     cancel_delivered: bool = False
 
     @property

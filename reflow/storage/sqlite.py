@@ -30,7 +30,7 @@ from reflow.errors import ConfigError, StorageError
 from reflow.storage._sqlite import verbs
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
 from reflow.storage._sqlite.lane import Lane, LaneStatistics, one_by_one
-from reflow.storage.listeners import Listeners
+from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.loop import call_soon_here
 from reflow.storage.records import (
     Claimed,
@@ -131,18 +131,19 @@ class SQLiteStorage:
         self, run_id: str, name: str, payload: bytes, *, now: int, message_id: str | None = None
     ) -> bool:
         """Clauses J."""
-        self._listeners.wake()
+        self._listeners.wake(run_id)
         send = partial(verbs.send_message, run_id=run_id, name=name, payload=payload, now=now, message_id=message_id)
         return await self._write("send_message", send)
 
     async def request_cancel(self, run_id: str, *, now: int) -> bool:
         """Clauses K."""
-        self._listeners.wake()
+        self._listeners.wake(run_id)
         return await self._write("request_cancel", partial(verbs.request_cancel, run_id=run_id, now=now))
 
     async def check_runs(self, run_ids: Sequence[str]) -> list[RunSignal]:
         """Clauses L."""
-        return await self._read("check_runs", partial(verbs.check_runs, run_ids=run_ids))
+        # Behind the writes, so that what a hint was about is seen.
+        return await self._write("check_runs", partial(verbs.check_runs, run_ids=run_ids))
 
     async def resume_run(self, run_id: str, *, keep: int, now: int) -> bool:
         """Clauses M."""
@@ -198,7 +199,7 @@ class SQLiteStorage:
         )
         return await self._write("fire_schedule", fire)
 
-    async def listen(self, wake: Callable[[], object]) -> None:
+    async def listen(self, wake: Wake) -> None:
         """Clauses Y.
 
         Verbs of this adapter give the hint when they are called: a claim that is made because of it is carried out
@@ -208,7 +209,7 @@ class SQLiteStorage:
 
         def wake_there() -> None:
             with suppress(RuntimeError):  # the event loop is gone
-                call_soon(wake)
+                call_soon(partial(wake, None))
 
         with self._opened("listen").writing.watched(wake_there):
             await self._listeners.listen(wake)

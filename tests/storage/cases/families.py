@@ -1,4 +1,4 @@
-"""Clauses F9, F10 and F11: children, and what their parents are told."""
+"""Clauses F9, F10, F11 and F15: children, what their parents are told, and what a write cancels."""
 
 from __future__ import annotations
 
@@ -261,3 +261,29 @@ async def f11_a_grandchild_tells_its_own_parent(storage: StorageAdapter, another
     assert [told(1, position="0")] == await storage.get_messages("child", after=0)
     assert [] == await storage.get_messages("r", after=0)
     assert 1 == (await get(storage, "child")).last_message
+
+
+async def f15_cancelled_runs_are_cancelled_with_the_write(storage: StorageAdapter, another: Another) -> None:
+    """What a write cancels is asked to stop: one that was never claimed ends, also if the same write has started it."""
+    lease = await hold(storage)
+    await storage.create_runs([new_run("held", workflow="v"), new_run("ended", workflow="u")])
+    await claim(storage, "of held", workflows=[("v", 1)])
+    names = ["child", "held", "unknown"]
+
+    saved = await storage.save_progress(progress(lease, entries=[entry("0")], children=[child()], cancelled=names))
+
+    rows = [await get(storage, run_id) for run_id in ("child", "held", "ended")]
+    assert saved
+    assert [(RunStatus.CANCELLED, False), (RunStatus.RUNNING, True), (RunStatus.PENDING, False)] == [
+        (row.status, row.cancel_requested) for row in rows
+    ]
+
+
+async def f15_a_refused_write_cancels_nothing(storage: StorageAdapter, another: Another) -> None:
+    """A write whose lease is lost cancels no run."""
+    await hold(storage)
+    await storage.create_runs([new_run("other", workflow="v")])
+
+    saved = await storage.save_progress(progress(Lease("r", "foreign"), cancelled=["other"]))
+
+    assert (False, RunStatus.PENDING) == (saved, (await get(storage, "other")).status)

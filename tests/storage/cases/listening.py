@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from anyio import Event, create_task_group, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
@@ -15,7 +17,7 @@ async def y1_listeners_are_woken(storage: StorageAdapter, another: Another) -> N
         for number, creating in enumerate((storage, other)):
             woken = [Event(), Event()]
             for listening, event in zip((storage, other), woken, strict=True):
-                tasks.start_soon(listening.listen, event.set)
+                tasks.start_soon(listening.listen, partial(_set, event))
             await wait_all_tasks_blocked()
             await creating.create_runs([new_run(str(number))])
             for event in woken:
@@ -32,7 +34,7 @@ async def y2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, an
         found.extend(ids(await claim(storage)))
 
     async with create_task_group() as tasks:
-        tasks.start_soon(storage.listen, hint.set)
+        tasks.start_soon(storage.listen, partial(_set, hint))
         tasks.start_soon(look)
         await wait_all_tasks_blocked()
         await storage.create_runs([new_run("r")])
@@ -45,12 +47,12 @@ async def y2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, an
 
 async def y3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another: Another) -> None:
     """Who was cancelled is not called any more, and others are."""
-    calls: list[str] = []
+    calls: list[str | None] = []
     hint = Event()
     async with create_task_group() as others:
-        others.start_soon(storage.listen, hint.set)
+        others.start_soon(storage.listen, partial(_set, hint))
         async with create_task_group() as tasks:
-            tasks.start_soon(storage.listen, lambda: calls.append("woken"))
+            tasks.start_soon(storage.listen, calls.append)
             await wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
         await storage.create_runs([new_run("r")])
@@ -58,3 +60,7 @@ async def y3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another
         others.cancel_scope.cancel()
 
     assert [] == calls
+
+
+def _set(event: Event, run_id: str | None) -> None:
+    event.set()

@@ -72,6 +72,7 @@ def progress(
     ending: Ending | None = None,
     consumed: Sequence[int] = (),
     children: Sequence[NewRun] = (),
+    cancelled: Sequence[str] = (),
     cancel_delivered: bool = False,
     now: int = NOW,
 ) -> Progress:
@@ -86,6 +87,7 @@ def progress(
         ending=ending,
         consumed=list(consumed),
         children=list(children),
+        cancelled=list(cancelled),
         cancel_delivered=cancel_delivered,
     )
 

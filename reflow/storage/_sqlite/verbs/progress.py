@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 
 from reflow._core.journal import MessageKind
 from reflow.errors import StorageError
-from reflow.storage._sqlite.verbs.endings import end
+from reflow.storage._sqlite.verbs.endings import end, request_cancel
 from reflow.storage._sqlite.verbs.mailbox import Origin, alive, has_any_message, put_message, tell_parent
 from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER, marks
 from reflow.storage._sqlite.verbs.runs import create_run
@@ -98,6 +98,8 @@ def _advance(db: Connection, run: _Held, progress: Progress, appended: list[tupl
         raise StorageError("save_progress", f"messages of run {progress.lease.run_id!r} are missing")
     for child in progress.children:
         _start(db, child, progress.now)
+    for run_id in progress.cancelled:
+        request_cancel(db, run_id, progress.now)
     if progress.cancel_delivered:
         db.execute(_DELIVERED, (id,))
     return run.length > before

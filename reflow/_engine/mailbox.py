@@ -1,0 +1,69 @@
+"""The mailbox of a run as its engine sees it: messages that were read and not taken, and commands that wait for one.
+
+Messages of one kind and name are taken oldest first, by whoever has waited longest. What is taken goes from the storage
+in the same write that records it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from reflow._core.journal import Message, MessageKind
+
+__all__ = ["Mailbox"]
+
+
+class Mailbox:
+    """`seen` is the number of the last message that was read."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self._messages: dict[tuple[MessageKind, str], deque[Message]] = {}
+        self._waiting: dict[tuple[MessageKind, str], deque[str]] = {}
+
+    @property
+    def awaits(self) -> tuple[tuple[MessageKind, str], ...]:
+        """What is waited for, by kind and name."""
+        return tuple(self._waiting)
+
+    def put(self, messages: Iterable[Message]) -> None:
+        """Add what was read."""
+        for message in messages:
+            if message.seq > self.seen:
+                self.seen = message.seq
+                self._messages.setdefault((message.kind, message.name), deque()).append(message)
+
+    def take(self, kind: MessageKind, name: str) -> Message | None:
+        """The oldest message of this kind and name, if one is here."""
+        messages = self._messages.get((kind, name))
+        if messages is None:
+            return None
+        message = messages.popleft()
+        if not messages:
+            del self._messages[kind, name]
+        return message
+
+    def expect(self, kind: MessageKind, name: str, position: str) -> None:
+        """Have the command at `position` wait for one."""
+        self._waiting.setdefault((kind, name), deque()).append(position)
+
+    def forget(self, position: str) -> None:
+        """Let the command there wait no more."""
+        for key, positions in self._waiting.items():
+            if position in positions:
+                positions.remove(position)
+                if not positions:
+                    del self._waiting[key]
+                return
+
+    def deliveries(self) -> Iterator[tuple[str, Message]]:
+        """Each message that somebody waits for, taken for the position that has waited longest."""
+        for key in [key for key in self._waiting if key in self._messages]:
+            # A delivery may change who waits.
+            while key in self._messages and key in self._waiting:
+                position = self._waiting[key][0]
+                self.forget(position)
+                message = self.take(*key)
+                assert message is not None, "there is one"
+                yield position, message
