@@ -1,6 +1,7 @@
 """The engine: the only ring that waits.
 
 clock       what time it is, and waiting for an event or a time
+ids         new identifiers
 registry    the workflows an engine was given
 inspection  what a run looks like from outside
 scopes      whether a workflow body has left a cancel scope open

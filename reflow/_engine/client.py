@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
-from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
@@ -12,6 +11,7 @@ from reflow._core.replay import RULES
 from reflow._core.status import RunStatus
 from reflow._engine.clock import Clock
 from reflow._engine.ends import End, Ends
+from reflow._engine.ids import new_id
 from reflow._engine.inspection import RunInfo, describe_run
 from reflow._engine.registry import Registry
 from reflow.codec import Codec
@@ -63,7 +63,7 @@ class Client:
         self._registry.require(workflow)
         now = self._clock.now()
         new = NewRun(
-            run_id=run_id or uuid4().hex,
+            run_id=run_id or new_id(now),
             workflow=workflow.name,
             version=workflow.version,
             rules=RULES,

@@ -105,10 +105,12 @@ class Runner:
     async def run(self) -> None:
         """Advance the run until it parks or ends; `ending` then says how, and is written."""
         try:
-            while not (self.is_dropped or self.ending):
+            while True:
                 with self._scope:
                     await self._work()
-                # Left early: dropped, or interrupted to be cancelled.
+                if self.is_dropped or self.ending:
+                    break
+                # Interrupted, to be cancelled.
                 self._scope = CancelScope()
         except BaseException as error:
             # Cancelled from outside: the engine stops. (Or the program does: KeyboardInterrupt.) An unforeseen error

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from uuid import uuid4
 
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
 from anyio.abc import TaskGroup
 
 from reflow._engine.clock import Clock
+from reflow._engine.ids import new_id
 from reflow._engine.lease import LeaseKeeper
 from reflow._engine.registry import Registry
 from reflow._engine.runner import Runner, Services
@@ -197,7 +197,7 @@ class Worker:
             self._look_at = now + _POLL_US
             if limit < 1 or self._is_stopping or not await self._leases.renew():
                 return []
-            lease_id = uuid4().hex
+            lease_id = new_id(now)
             claimed = Claimed([], None)
             # Shielded: of runs that were claimed while we are told to stop we must hear, to give them back.
             with CancelScope(shield=True):
