@@ -118,11 +118,13 @@ class Client:
         """How the run ended. Signalled where it ends in this process; looked for where it ends elsewhere."""
         look_after_us = 0
         while True:
-            # Taken first: what comes while we look is not missed.
-            news, ending = end.news(), end.ending
+            ending = end.ending
             if ending is not None and ending.status is RunStatus.COMPLETED:
-                await checkpoint()
+                if not look_after_us:
+                    await checkpoint()
                 return ending
+            # Taken before we look: what comes meanwhile is not missed.
+            news = end.news()
             # A run that has failed may have been resumed since; only a result is final.
             if ending is not None or look_after_us or not self._tells_ends:
                 row = await self._storage.get_run(run_id)
