@@ -26,7 +26,7 @@ def run(folder: Path, example: str, *arguments: str) -> list[str]:
 
 def test_every_example_is_tested():
     """No example is left out here."""
-    tested = {"signup", "import_zones", "kill_and_resume"}
+    tested = {"signup", "import_zones", "kill_and_resume", "own_storage"}
 
     assert tested == {path.stem for path in EXAMPLES.glob("*.py")}
 
@@ -67,3 +67,8 @@ def test_kill_and_resume(tmp_path: Path):
     assert 3 == sum(line.startswith("--- kill -9") for line in lines)
     assert "The run is completed: 418 places in 85 steps, in 4 executions." == lines[-3]
     assert "Steps with a stored result that ran again: 0" == lines[-1]
+
+
+def test_own_storage(tmp_path: Path):
+    """The storage of one's own keeps the contract."""
+    assert ["Every case of the storage contract holds."] == run(tmp_path, "own_storage")

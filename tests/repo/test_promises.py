@@ -36,7 +36,7 @@ def promises() -> list[int]:
 
 def docstrings() -> Iterator[tuple[str, str]]:
     """(place, docstring) of every test; what type checkers are to see is one test for each file."""
-    for path in python_files("tests"):
+    for path in python_files("tests", "reflow/testing/conformance"):
         files = [tree_of(path)] if path.parent.name == "typing" else []
         for node in (*files, *those_of(path)):
             yield at(path, node), ast.get_docstring(node) or ""

@@ -12,7 +12,19 @@ from reflow import RunStatus, SQLiteStorage
 from reflow._core.journal import MessageKind
 from reflow.storage._sqlite.verbs.rows import SCHEDULE
 from reflow.storage.records import Continued, Ending, Lease, RunFilter
-from tests.storage.cases.words import NOW, claim, create, entry, hold, new_run, opened, progress, schedule, state, timer
+from reflow.testing.conformance.words import (
+    NOW,
+    claim,
+    create,
+    entry,
+    hold,
+    new_run,
+    opened,
+    progress,
+    schedule,
+    state,
+    timer,
+)
 from tests.storage.test_sqlite import reader_of, writer_of
 
 pytestmark = pytest.mark.anyio

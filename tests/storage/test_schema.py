@@ -10,7 +10,7 @@ import pytest
 
 from reflow import RunStatus, SQLiteStorage, StorageSchemaError
 from reflow.storage._sqlite import schema
-from tests.storage.cases.words import create, new_run
+from reflow.testing.conformance.words import create, new_run
 
 pytestmark = pytest.mark.anyio
 

@@ -29,10 +29,8 @@ from reflow import (
 )
 from reflow.storage._sqlite.connection import translated
 from reflow.storage.records import Ending, Lease
-from tests.storage.cases import cases
-from tests.storage.cases.words import (
-    Another,
-    Case,
+from reflow.testing.conformance import Case, cases
+from reflow.testing.conformance.words import (
     claim,
     create,
     entry,
@@ -316,14 +314,10 @@ async def test_the_pragmas_are_in_force(file: Path, durability: Any, synchronous
     assert (["wal", synchronous], 1) == (pragmas, reader)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in cases() if case.__name__[0] in "cdgx"], ids=lambda case: case.__name__
-)
-async def test_full_durability_keeps_the_contract(case: Case, storage: SQLiteStorage, file: Path):
+@pytest.mark.parametrize("case", [case for case in cases() if case.clause[0] in "CDGX"], ids=str)
+async def test_full_durability_keeps_the_contract(case: Case, file: Path):
     """The clauses that write hold with the default durability too."""
-    another: Another = lambda: SQLiteStorage(file)  # noqa: E731
-
-    await case(storage, another)
+    await case(lambda: SQLiteStorage(file))
 
 
 # ---- closing --------------------------------------------------------------------------------------------------------
@@ -542,7 +536,7 @@ def test_processes_may_initialize_one_file_at_once(file: Path):
     script = """if True:
         import os, sys, anyio
         from reflow import SQLiteStorage
-        from tests.storage.cases.words import create, new_run
+        from reflow.testing.conformance.words import create, new_run
         async def main():
             storage = SQLiteStorage(sys.argv[1])
             await storage.initialize()
