@@ -19,7 +19,6 @@ __all__ = [
     "SCHEDULE",
     "TIMER",
     "as_text",
-    "entry_of",
     "marks",
     "message_of",
     "padded",
@@ -73,12 +72,6 @@ def run_of(row: Iterable[Any]) -> RunRow:
     values[_DELIVERED] = bool(values[_DELIVERED])
     values[_TAGS] = json.decode(values[_TAGS], type=tuple[str, ...]) if values[_TAGS] else ()
     return RunRow(*values)
-
-
-def entry_of(row: Iterable[Any]) -> Entry:
-    """The record of a row of `ENTRY`."""
-    position, kind, name, failed, *rest = row
-    return Entry(position, kind, name, failed != 0, *rest)
 
 
 def message_of(row: Iterable[Any]) -> Message:
