@@ -20,6 +20,7 @@ from reflow._core.status import RunStatus
 
 __all__ = [
     "CANCEL",
+    "NEVER",
     "PATCHED",
     "Entry",
     "Journal",
@@ -36,6 +37,9 @@ CANCEL = "cancel"
 
 PATCHED = "patched"
 """The kind of the entries that say which changes of the code a run takes part in."""
+
+NEVER = 2**63 - 1
+"""The instant at which what has no limit is due."""
 
 
 class Entry(Struct, frozen=True, gc=False):

@@ -39,7 +39,7 @@ def adapters() -> list[StorageAdapter]:
 
 
 async def wrong(engine: Engine) -> None:
-    await engine.enqueue(measured)  # type: ignore[arg-type]
+    await engine.enqueue(measured)  # type: ignore[call-overload]
     await engine.execute(measured(1))  # type: ignore[arg-type]
     text: str = await engine.execute(measured("a"))  # type: ignore[arg-type]
     reflow.run(measured("a"), storage=5)  # type: ignore[arg-type]
