@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from typing import cast
 
-from anyio import CancelScope, Event
+from anyio import Event
 
 from reflow._core.journal import NEVER
 from reflow._core.replay import RULES
@@ -41,7 +41,7 @@ class Scheduler:
         self._storage = storage
         self._clock = clock
         self._registry = registry
-        self._scope = CancelScope()
+        self._is_stopping = False
         self._poked = Event()
         self._reported: set[tuple[str, str]] = set()
 
@@ -51,18 +51,19 @@ class Scheduler:
 
     def stop(self) -> None:
         """Fire no more."""
-        self._scope.cancel()
+        self._is_stopping = True
+        self._poked.set()
 
     async def serve(self) -> None:
         """Fire what comes due until `stop`."""
-        with self._scope:
-            while True:
-                self._poked, look_at = Event(), self._clock.now() + _POLL_US
-                try:
-                    _, next_at = await self._fire_due()
-                    look_at = min(look_at, next_at)
-                except StorageError as error:
-                    _log.warning("schedules: %s; trying again", error)
+        while not self._is_stopping:
+            self._poked, look_at = Event(), self._clock.now() + _POLL_US
+            try:
+                _, next_at = await self._fire_due()
+                look_at = min(look_at, next_at)
+            except StorageError as error:
+                _log.warning("schedules: %s; trying again", error)
+            if not self._is_stopping:
                 await self._clock.wait(self._poked, look_at)
 
     async def fire_due(self) -> int:
