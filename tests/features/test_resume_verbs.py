@@ -99,7 +99,7 @@ async def test_at_no_position(world: World, at: Any) -> None:
     steps.broken.add("second")
     flow = two_steps(steps)
     await world.settle(flow())
-    with pytest.raises(ConfigError, match="at is .*; write the position of an entry of this run"):
+    with pytest.raises(ConfigError, match=r"at is .*; write the position of an entry of this run"):
         await world.engine(flow).resume("r", at=at)
 
     assert RunStatus.FAILED is (await world.info()).status
