@@ -17,19 +17,21 @@ from reflow._core.context import is_replaying
 from reflow._core.definition import Call, Workflow, workflow
 from reflow._core.duration import Duration
 from reflow._core.groups import Winner, gather, race
+from reflow._core.location import Place
 from reflow._core.retry import Retry
 from reflow._core.runs import continue_as_new, spawn
 from reflow._core.status import RunStatus
 from reflow._core.steps import step
 from reflow._core.values import new_random, new_uuid, now, patched
 from reflow._core.waits import Event, sleep, sleep_until, wait_event
-from reflow._engine.client import Run
+from reflow._engine.client import Client, Run
 from reflow._engine.clock import Clock
 from reflow._engine.engine import Engine
-from reflow._engine.inspection import EntryInfo, RunInfo
+from reflow._engine.inspection import EntryInfo, RunInfo, RunPage, RunSummary, ScheduleInfo, Statistics
 from reflow._engine.logs import get_logger
 from reflow._engine.perform import StepInfo, current_step
 from reflow._engine.script import run
+from reflow._engine.standing import Standing
 from reflow.codec import Codec, JsonCodec, MsgpackCodec
 from reflow.errors import (
     ConfigError,
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Call",
+    "Client",
     "Clock",
     "Codec",
     "Command",
@@ -81,6 +84,7 @@ __all__ = [
     "MisuseError",
     "MsgpackCodec",
     "NonDeterminismError",
+    "Place",
     "PoisonError",
     "ReflowError",
     "Retry",
@@ -90,9 +94,14 @@ __all__ = [
     "RunFailedError",
     "RunInfo",
     "RunNotFoundError",
+    "RunPage",
     "RunStatus",
+    "RunSummary",
     "SQLiteStorage",
+    "ScheduleInfo",
     "SerializationError",
+    "Standing",
+    "Statistics",
     "StepFailedError",
     "StepInfo",
     "StepTimeoutError",

@@ -142,7 +142,7 @@ async def test_arguments(world: World) -> None:
             wrong()
 
 
-@pytest.mark.parametrize("wrong", [greet, lambda: None, "greet", None, greet.function(ADA, 1)], ids=str)
+@pytest.mark.parametrize("wrong", [greet, lambda: None, b"greet", None, greet.function(ADA, 1)], ids=str)
 async def test_not_a_call(world: World, wrong: Any) -> None:
     """Anything but a call is a `ConfigError` that says what to write."""
     with pytest.raises(ConfigError, match=r"call a workflow to make a call: enqueue\(signup\(user\)\)"):
