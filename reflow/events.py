@@ -51,7 +51,7 @@ class _OfRun(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class _OfStep(_OfRun, frozen=True, kw_only=True):
-    """`attempt` counts from 1, over restarts and takeovers too."""
+    """`attempt` counts from 1. One that a crash has interrupted is made again, under the same number."""
 
     position: str
     step: str
