@@ -3,7 +3,7 @@
 A workflow yields commands such as `step(...)`; the engine stores each result before the next step starts, and after a
 crash replays the stored results into the generator and goes on where it stopped.
 
-    errors codec        the vocabulary
+    errors codec events the vocabulary
     _core/              what a run is: commands, journal, replay. Pure: no I/O, no clock, no event loop
     storage/            the contract and its adapters: memory, SQLite
     _engine/            claims runs, performs their commands, keeps leases. The only ring that waits
@@ -32,6 +32,7 @@ from reflow._engine.logs import get_logger
 from reflow._engine.perform import StepInfo, current_step
 from reflow._engine.script import run
 from reflow._engine.standing import Standing
+from reflow._engine.streams import Stream
 from reflow.codec import Codec, JsonCodec, MsgpackCodec
 from reflow.errors import (
     ConfigError,
@@ -59,6 +60,22 @@ from reflow.errors import (
     WorkflowCancelled,
     WorkflowNotFoundError,
 )
+from reflow.events import (
+    ErrorHandler,
+    Hook,
+    LifecycleEvent,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunParked,
+    RunResumed,
+    RunStarted,
+    ScheduleFired,
+    StepCompleted,
+    StepFailed,
+    StepRetrying,
+    StepStarted,
+)
 from reflow.storage import MemoryStorage, SQLiteStorage, StorageAdapter
 
 __version__ = "0.1.0"
@@ -74,12 +91,15 @@ __all__ = [
     "Duration",
     "Engine",
     "EntryInfo",
+    "ErrorHandler",
     "Event",
     "Failure",
     "Flow",
+    "Hook",
     "HookError",
     "IdempotencyConflictError",
     "JsonCodec",
+    "LifecycleEvent",
     "MemoryStorage",
     "MisuseError",
     "MsgpackCodec",
@@ -89,27 +109,39 @@ __all__ = [
     "ReflowError",
     "Retry",
     "Run",
+    "RunCancelled",
     "RunCancelledError",
+    "RunCompleted",
     "RunConflictError",
+    "RunFailed",
     "RunFailedError",
     "RunInfo",
     "RunNotFoundError",
     "RunPage",
+    "RunParked",
+    "RunResumed",
+    "RunStarted",
     "RunStatus",
     "RunSummary",
     "SQLiteStorage",
+    "ScheduleFired",
     "ScheduleInfo",
     "SerializationError",
     "Standing",
     "Statistics",
+    "StepCompleted",
+    "StepFailed",
     "StepFailedError",
     "StepInfo",
+    "StepRetrying",
+    "StepStarted",
     "StepTimeoutError",
     "StorageAccessError",
     "StorageAdapter",
     "StorageError",
     "StorageFormatError",
     "StorageSchemaError",
+    "Stream",
     "ValidationError",
     "WaitTimeoutError",
     "Winner",

@@ -6,6 +6,9 @@ registry    the workflows an engine was given
 inspection  what runs and schedules look like from outside
 scopes      whether a workflow body has left a cancel scope open
 perform     one attempt of a step body
+streams     lifecycle events on their way to a reader
+observers   hooks and streams: who is told of lifecycle events
+teller      tells them what becomes of one run
 bodies      the step bodies of one run: ready, under way, arrived
 draft       what was fed and not yet written
 mailbox     messages for a run, and who waits for them

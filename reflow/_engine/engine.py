@@ -17,12 +17,15 @@ from reflow._core.duration import Duration, to_micros, to_positive_micros
 from reflow._engine.client import Client
 from reflow._engine.clock import Clock
 from reflow._engine.ends import Ends
+from reflow._engine.observers import Observers
 from reflow._engine.registry import Registry
 from reflow._engine.scheduler import Scheduler
+from reflow._engine.streams import Stream
 from reflow._engine.why import Claimers
 from reflow._engine.worker import Worker
 from reflow.codec import Codec
 from reflow.errors import ConfigError, StorageError
+from reflow.events import ErrorHandler, Hook
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import Ending
 
@@ -50,6 +53,9 @@ class Engine(Client):
     another engine takes over when it is over. With `retention`, runs that ended longer ago than that are deleted.
     Durations are seconds, timedeltas or text such as `"30s"`.
 
+    `hooks` are functions, async or not, that are told of every lifecycle event; what they raise goes to `on_error`
+    (default: the log) and is never felt by a run. `stream()` gives the same events to read.
+
     Raises `ConfigError` for a wrong setting, `DuplicateWorkflowError` for two workflows of one name and version.
     """
 
@@ -63,6 +69,8 @@ class Engine(Client):
         lease: Duration = "30s",
         grace: Duration = "5s",
         retention: Duration | None = None,
+        hooks: Iterable[Hook] = (),
+        on_error: ErrorHandler | None = None,
         codec: Codec | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -76,6 +84,7 @@ class Engine(Client):
         if self._lease_us < 100_000:
             raise ConfigError(f"lease is {lease!r}; it has to last through a heartbeat: write 0.1 seconds or more")
         self._retention_us = None if retention is None else to_positive_micros(retention, what="retention")
+        self._observers = Observers(hooks, on_error)
         # A worker stops for good: an engine that is entered again, perhaps in another event loop, has a new one.
         self._new_worker = partial(
             Worker,
@@ -86,10 +95,11 @@ class Engine(Client):
             concurrency=self._concurrency,
             lease_us=self._lease_us,
             threads=self._threads,
+            observers=self._observers,
             most_idle_claims=_MOST_IDLE_CLAIMS,
             on_end=self._run_left,
         )
-        self._new_scheduler = partial(Scheduler, storage, self._clock, registry)
+        self._new_scheduler = partial(Scheduler, storage, self._clock, registry, self._observers)
         self._worker, self._scheduler = self._new_worker(), self._new_scheduler()
         self._tasks: TaskGroup | None = None
         # Looked up once, while this is entered: it is asked for with every run.
@@ -135,6 +145,7 @@ class Engine(Client):
     async def _close(self) -> None:
         self._worker, self._scheduler, self._tasks = self._new_worker(), self._new_scheduler(), None
         self._ends_here = None
+        self._observers.end()
         with CancelScope(shield=True):
             await self._storage.close()
 
@@ -152,6 +163,15 @@ class Engine(Client):
         worker = self._worker
         await self._scheduler.fire_due()
         await worker.drain()
+
+    def stream(self, *, buffer: int | None = None) -> Stream:
+        """The lifecycle events of this engine from now on, as an async iterator that can also be closed.
+
+        Without a `buffer` the latest 10,000 are kept and those dropped are counted; nothing waits for the reader. With
+        one, so many are held, and a run whose events find no place waits: 0 hands over one by one. `ConfigError` for
+        what is no number from 0 up.
+        """
+        return self._observers.stream(buffer)
 
     def _check_can_wait(self) -> None:
         if self._tasks is None:

@@ -13,16 +13,20 @@ What can go wrong. A schedule that cannot be fired is reported once, and tried a
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import cast
 
 from anyio import Event
 
+from reflow._core.duration import from_micros
 from reflow._core.journal import NEVER
 from reflow._core.replay import RULES
 from reflow._core.schedule import Missed, Recurrence, due_occurrences, occurrence_run_id
 from reflow._engine.clock import Clock
+from reflow._engine.observers import Observers
 from reflow._engine.registry import Registry
-from reflow.errors import StorageError
+from reflow.errors import ReflowError, StorageError
+from reflow.events import ScheduleFired
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import NewRun, ScheduleRow
 
@@ -37,10 +41,11 @@ _log = logging.getLogger("reflow")
 class Scheduler:
     """Fires the schedules of the registered workflows."""
 
-    def __init__(self, storage: StorageAdapter, clock: Clock, registry: Registry) -> None:
+    def __init__(self, storage: StorageAdapter, clock: Clock, registry: Registry, observers: Observers) -> None:
         self._storage = storage
         self._clock = clock
         self._registry = registry
+        self._observers = observers
         self._is_stopping = False
         self._poked = Event()
         self._reported: set[tuple[str, str]] = set()
@@ -93,7 +98,9 @@ class Scheduler:
             problem = f"{type(error).__name__}: {error}"
             if (row.key, problem) not in self._reported:
                 self._reported.add((row.key, problem))
-                _log.error("schedule %r could not be fired: %s; it is tried again", row.key, problem)
+                failed = ReflowError(f"schedule {row.key!r} could not be fired: {problem}; it is tried again")
+                failed.__cause__ = error
+                await self._observers.report(failed)
             return None
 
     async def _fire(self, row: ScheduleRow, now: int) -> int:
@@ -120,6 +127,9 @@ class Scheduler:
         fired = await self._storage.fire_schedule(
             row.key, expected_next_at=row.next_at, next_at=next_at, runs=runs, now=now
         )
+        if fired and not self._observers.is_idle:
+            for run, instant in zip(runs, occurrences, strict=True):
+                await self._observers.emit(partial(_fired, row.key, run, instant, due.skipped, now))
         if fired and due.skipped:
             _log.warning("schedule %r: %d occurrences were missed, and are skipped", row.key, due.skipped)
         return len(runs) if fired else 0
@@ -127,3 +137,15 @@ class Scheduler:
     async def _is_going_on(self, run_id: str | None) -> bool:
         row = None if run_id is None else await self._storage.get_run(run_id)
         return row is not None and not row.status.is_terminal
+
+
+def _fired(key: str, run: NewRun, instant: int, skipped: int, now: int) -> ScheduleFired:
+    return ScheduleFired(
+        run_id=run.run_id,
+        workflow=run.workflow,
+        version=run.version,
+        at=from_micros(now),
+        key=key,
+        occurrence_at=from_micros(instant),
+        skipped=skipped,
+    )

@@ -20,6 +20,7 @@ from anyio.abc import TaskGroup
 from reflow._engine.clock import Clock
 from reflow._engine.ids import new_id
 from reflow._engine.lease import LeaseKeeper
+from reflow._engine.observers import Observers
 from reflow._engine.registry import Registry
 from reflow._engine.runner import Runner, Services
 from reflow.codec import Codec
@@ -50,6 +51,7 @@ class Worker:
         concurrency: int,
         lease_us: int,
         threads: int,
+        observers: Observers,
         most_idle_claims: int,
         on_end: Callable[[str, Ending], None],
     ) -> None:
@@ -57,10 +59,16 @@ class Worker:
         self._clock = clock
         self._registry = registry
         self._concurrency = concurrency
-        self._on_end = on_end
         self._leases = LeaseKeeper(storage, clock, lease_us)
         self._services = Services(
-            storage, codec, clock, CapacityLimiter(threads), most_idle_claims, lambda: self._is_stopping
+            storage,
+            codec,
+            clock,
+            CapacityLimiter(threads),
+            observers,
+            most_idle_claims,
+            lambda: self._is_stopping,
+            on_end,
         )
         self._is_serving = False
         # Where runs live while the worker claims.
@@ -237,7 +245,6 @@ class Worker:
             if ending := runner.ending:
                 if ending.due_at is not None:
                     self._look_at = min(self._look_at, ending.due_at)
-                self._on_end(runner.row.run_id, ending)
                 if runner.row.parent is not None and ending.status.is_terminal:
                     self.poke(runner.row.parent)
             self._news.set()
