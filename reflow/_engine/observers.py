@@ -10,7 +10,7 @@ What a hook raises is reported, and goes no further. Only cancellation from outs
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError, current_task
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import TypeVar
@@ -99,15 +99,22 @@ async def _raised_by(tell: Callable[[T], Awaitable[object] | None], make: Callab
         told = tell(make())
         if isawaitable(told):
             await told
-    except CancelledError as error:
-        task = current_task()
-        if task is None or task.cancelling():
-            raise
-        # Nobody cancelled us: the hook awaited something that was cancelled.
-        return error
     except Exception as error:
         return error
+    except BaseException as error:
+        if _is_foreign_cancellation(error):
+            return error
+        raise
     return None
+
+
+def _is_foreign_cancellation(error: BaseException) -> bool:
+    """Whether nobody has cancelled us: the hook awaited something that was cancelled. (Only asyncio has that.)"""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 def _name_of(hook: Hook) -> str:
