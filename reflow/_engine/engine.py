@@ -134,14 +134,16 @@ class Engine(Client):
     async def tick(self) -> int:
         """Start the runs of due schedules, claim one batch of due runs, and wait until each has parked or ended;
         returns how many were claimed."""
+        worker = self._worker  # the one of now: by then the engine may have been left
         await self._scheduler.fire_due()
-        return await self._worker.tick()
+        return await worker.tick()
 
     async def drain(self) -> None:
         """Start the runs of due schedules, and return when no run is due and none is being advanced here; sleeping runs
         do not hold it."""
+        worker = self._worker
         await self._scheduler.fire_due()
-        await self._worker.drain()
+        await worker.drain()
 
     def _check_can_wait(self) -> None:
         if self._tasks is None:

@@ -96,7 +96,7 @@ async def wrong(engine: Engine) -> None:
     await engine.execute(measured(1))  # type: ignore[arg-type]
     text: str = await engine.execute(measured("a"))  # type: ignore[arg-type]
     await engine.enqueue(measured("a"), priority="high")  # type: ignore[call-overload]
-    await engine.send_event("a", approval, "yes")  # type: ignore[arg-type]
+    await engine.send_event("a", approval, "yes")  # type: ignore[misc]
     await engine.schedule(measured("a"), every="1h", missed="none")  # type: ignore[arg-type]
     await engine.schedule(measured("a"), cron=5)  # type: ignore[arg-type]
     reflow.run(measured("a"), storage=5)  # type: ignore[arg-type]
