@@ -118,7 +118,7 @@ class Engine(Client):
         await tasks.__aenter__()
         self._worker.poke()
         tasks.start_soon(self._worker.serve)
-        tasks.start_soon(self._storage.listen, self._poke)
+        tasks.start_soon(self._storage.listen, self._worker.poke)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
         if self._retention_us is not None:
@@ -181,7 +181,7 @@ class Engine(Client):
 
     def _claimers(self, workflow: str) -> Claimers:
         versions = tuple(version for name, version in self._registered.keys if name == workflow)
-        used = len(self._worker._leases.held)  # pyright: ignore[reportPrivateUsage]
+        used = self._worker.held
         return Claimers(self._tasks is not None, versions, used, self._concurrency - used)
 
     def _schedules_changed(self) -> None:
@@ -209,11 +209,6 @@ class Engine(Client):
                 _log.warning("prune: %s; trying again", error)
             pause_us = min(max(retention_us // 10, _SHORTEST_PAUSE_US), _LONGEST_PAUSE_US)
             await self._clock.wait(Event(), self._clock.now() + pause_us)
-
-    def _poke(self, run_id: str | None) -> None:
-        self._worker.poke(run_id)
-        if run_id is None:
-            self._scheduler.poke()
 
     def _run_left(self, run_id: str, ending: Ending) -> None:
         if ending.status.is_terminal:

@@ -122,4 +122,5 @@ def _name_of(hook: Hook) -> str:
 
 
 def _log_error(error: ReflowError) -> None:
-    _log.error("%s", error, exc_info=error.__cause__)
+    # Of a hook that failed, where it did.
+    _log.error("%s", error, exc_info=error.__cause__ if isinstance(error, HookError) else None)

@@ -193,6 +193,11 @@ class Worker:
                 await one_left.wait()
 
     @property
+    def held(self) -> int:
+        """How many runs are held."""
+        return len(self._leases.held)
+
+    @property
     def _has_slot(self) -> bool:
         return len(self._leases.held) < self._concurrency
 
