@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_resumes_from_every_crash_point(world: World, scenario: Scenario, after: bool) -> None:
-    """Wherever the process dies, the run completes with the same result and no finished body runs again."""
+    """[28][30] Wherever the process dies, the run completes with the same result and no finished body runs again."""
     points = 0
     while await _survives_crash(world, scenario, points + 1, after):
         points += 1
@@ -25,7 +25,7 @@ async def test_resumes_from_every_crash_point(world: World, scenario: Scenario, 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 async def test_resumes_from_a_crash_during_recovery(world: World, scenario: Scenario) -> None:
-    """Dying again while recovering from the first crash changes nothing either."""
+    """[28] Dying again while recovering from the first crash changes nothing either."""
     points = 0
     while await _survives_crash(world, scenario, 4, True, again=points + 1):
         points += 1

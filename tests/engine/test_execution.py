@@ -11,7 +11,9 @@ from reflow._core.journal import NEVER, Entry, Journal, Message, MessageKind, Ti
 from reflow._core.replay import RULES
 from reflow._engine.bodies import Arrival, Bodies
 from reflow._engine.execution import Execution
+from reflow._engine.observers import Observers
 from reflow._engine.perform import Attempt
+from reflow._engine.teller import Teller
 from reflow.storage.records import NewRun
 from tests.support.clock import START, VirtualClock
 
@@ -37,8 +39,9 @@ class Alone:
         self.clock = VirtualClock()
         new = NewRun("r", workflow.name, 1, RULES, workflow.encode_input({}, CODEC), START, START, **row)
         # No body is started here, so nobody asks for a thread.
-        self.bodies = Bodies(new.row(), CapacityLimiter(1), self.clock)
-        self.execution = Execution(new.row(), workflow, CODEC, self.clock, self.bodies)
+        teller = Teller(new.row(), workflow, Observers(), CODEC, self.clock)
+        self.bodies = Bodies(new.row(), CapacityLimiter(1), self.clock, teller)
+        self.execution = Execution(new.row(), workflow, CODEC, self.clock, self.bodies, teller)
         self.execution.begin(journal)
         if journal is not None:
             self.execution.catch_up(len(journal.entries))
@@ -49,7 +52,7 @@ class Alone:
         """The only body that is ready ends with `value`."""
         [ready] = self.bodies.ready.values()
         self.bodies.ready.clear()
-        self.bodies.arrivals.append(Arrival(ready.node, ready.step, 1, ready.started_at, Attempt(value, None)))
+        self.bodies.arrivals.append(Arrival(ready.node, ready.step, 1, ready.started_at, Attempt(value, None), START))
         self.execution.absorb()
 
     def send(self, seq: int, name: str, value: Any, kind: MessageKind = MessageKind.EVENT, **more: Any) -> None:

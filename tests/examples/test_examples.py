@@ -26,13 +26,13 @@ def run(folder: Path, example: str, *arguments: str) -> list[str]:
 
 def test_every_example_is_tested():
     """No example is left out here."""
-    tested = {"signup", "import_zones", "kill_and_resume"}
+    tested = {"signup", "import_zones", "kill_and_resume", "own_storage"}
 
     assert tested == {path.stem for path in EXAMPLES.glob("*.py")}
 
 
 def test_signup(tmp_path: Path):
-    """A signup runs once; the same line again gives the stored result, and its steps do not run again."""
+    """[198] A signup runs once; the same line again gives the stored result, and its steps do not run again."""
     first = run(tmp_path, "signup", "a@b.c")
     second = run(tmp_path, "signup", "a@b.c")
 
@@ -61,9 +61,14 @@ def test_import(tmp_path: Path):
 
 
 def test_kill_and_resume(tmp_path: Path):
-    """The import survives three kills: all places are there, and no step with a stored result ran again."""
+    """[28] The import survives three kills: all places are there, and no step with a stored result ran again."""
     lines = run(tmp_path, "kill_and_resume", "demo")
 
     assert 3 == sum(line.startswith("--- kill -9") for line in lines)
     assert "The run is completed: 418 places in 85 steps, in 4 executions." == lines[-3]
     assert "Steps with a stored result that ran again: 0" == lines[-1]
+
+
+def test_own_storage(tmp_path: Path):
+    """The storage of one's own keeps the contract."""
+    assert ["Every case of the storage contract holds."] == run(tmp_path, "own_storage")

@@ -255,6 +255,20 @@ async def test_whom_events_reach(world: World) -> None:
     assert {"unknown": False, "ended": False, "cancelled": False, "pending": True} == sent
 
 
+async def test_nobody_takes_it(world: World) -> None:
+    """[89] An event that nobody took is kept when the run has ended, and goes when the run is pruned."""
+    engine = world.engine(listener)
+    await engine.enqueue(listener(["a"]), run_id="r")
+    for name in "ab":
+        await world.send("r", name, name)
+    await engine.drain()
+    left = await kept(world)
+    world.clock.advance("1h")
+    await engine.prune(older_than="30m")
+
+    assert (["b"], [], None) == (left, await kept(world), await world.client().get_run("r"))
+
+
 # ---- taken once, with the entry --------------------------------------------------------------------------------------
 
 
@@ -273,24 +287,23 @@ async def test_taken_in_the_write_that_records_it(world: World) -> None:
 
 
 async def test_a_lease_lost_in_between(world: World) -> None:
-    """[81] An engine that loses its lease between taking an event and recording it takes nothing: whoever has the run
-    by then takes it, once."""
+    """[81] An engine that loses its lease between taking an event and recording it takes nothing: the event is kept for
+    whoever has the run by then."""
     tapped = TappedStorage(world.storage)
     writing = tapped.hold("save_progress")
-    slow, quick = world.engine(listener, storage=tapped), world.engine(listener)  # type: ignore[arg-type]
-    await slow.enqueue(listener(["a", "a"]), run_id="r")
+    engine = world.engine(listener, storage=tapped)  # type: ignore[arg-type]
+    await engine.enqueue(listener(["a", "a"]), run_id="r")
     await world.send("r", "a", 1)
     async with create_task_group() as tasks:
-        tasks.start_soon(slow.tick)
+        tasks.start_soon(engine.tick)
         await writing.arrived.wait()
-        world.clock.advance("1h")
-        await quick.tick()
-        after_takeover = await kept(world)
+        await world.take_away()
         writing.open()
+    after_loss = await kept(world)
     await world.send("r", "a", 2)
-    info = await world.continued(listener)
+    info = await world.continued(listener, after="1h")
 
-    assert ([], [1, 2]) == (after_takeover, info.output)
+    assert ([1], [1, 2]) == (after_loss, info.output)
     assert [("0", 1), ("1", 2)] == [(entry.position, entry.value) for entry in info.entries]
 
 
@@ -709,13 +722,11 @@ async def test_any_engine(world: World) -> None:
 SENDER = """
 import sys
 import anyio
-from reflow import MsgpackCodec, SQLiteStorage
+from reflow import Client, SQLiteStorage
 
 async def main():
-    storage = SQLiteStorage(sys.argv[1])
-    await storage.initialize()
-    assert await storage.send_message("r", "a", MsgpackCodec().encode("from elsewhere"), now=0)
-    await storage.close()
+    async with Client(SQLiteStorage(sys.argv[1])) as client:
+        assert await client.send_event("r", "a", "from elsewhere")
 
 anyio.run(main)
 """

@@ -70,7 +70,7 @@ async def test_it_gives_the_id_at_once(world: World) -> None:
 
 @pytest.mark.parametrize("fate", ["completed", "failed", "cancelled"])
 async def test_it_outlives_who_spawned_it(world: World, fate: str) -> None:
-    """[150][134] A spawned run goes on whether the run that spawned it completes, fails or is cancelled."""
+    """[134][150] A spawned run goes on whether the run that spawned it completes, fails or is cancelled."""
 
     @workflow
     def flow() -> Flow[None]:
