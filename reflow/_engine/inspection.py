@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from reflow._core.definition import Workflow
 from reflow._core.duration import from_micros
-from reflow._core.journal import Entry, Journal, Timer
+from reflow._core.journal import NEVER, Entry, Journal, Timer
 from reflow._core.status import RunStatus
 from reflow.codec import Codec
 from reflow.errors import Failure, SerializationError
@@ -20,14 +20,15 @@ __all__ = ["EntryInfo", "EntryStatus", "RunInfo", "describe_run"]
 
 _Read: TypeAlias = Callable[[bytes | None, Any, str], Any]
 
-EntryStatus: TypeAlias = Literal["completed", "failed", "sleeping", "retrying"]
+EntryStatus: TypeAlias = Literal["completed", "failed", "sleeping", "waiting", "retrying"]
 
 
 class EntryInfo(Struct, frozen=True):
-    """One line of a run's journal, or a command that waits for its time.
+    """One line of a run's journal, or a command that is not settled yet.
 
-    `status` is `completed` or `failed`; or, of what is not settled yet, `sleeping` (a sleep) or `retrying` (a step
-    between two attempts), with `due_at` saying until when. `error` is the failure, of a retrying step the last one.
+    `status` is `completed` or `failed`; or, of what is not settled, `sleeping` (a sleep), `waiting` (for an event or a
+    child) or `retrying` (a step between two attempts), with `due_at` saying until when (None: without limit). `error`
+    is the failure, of a retrying step the last one.
     """
 
     position: str
@@ -84,7 +85,7 @@ def describe_run(row: RunRow, journal: Journal, workflow: Workflow[..., Any] | N
         input=read(row.input, Any, "the input"),
         output=read(row.output, output_type, "the output"),
         error=read(row.error, Failure, "the error"),
-        due_at=None if row.due_at is None else from_micros(row.due_at),
+        due_at=_moment(row.due_at),
         executions=row.executions,
         created_at=from_micros(row.created_at),
         updated_at=from_micros(row.updated_at),
@@ -117,11 +118,15 @@ def _waiting(timer: Timer, read: _Read) -> EntryInfo:
         position=timer.position,
         kind=timer.kind,
         name=timer.name,
-        status="retrying" if timer.attempts else "sleeping",
+        status="retrying" if timer.attempts else "sleeping" if timer.kind == "sleep" else "waiting",
         attempts=timer.attempts,
         started_at=from_micros(timer.started_at),
         finished_at=None,
-        due_at=from_micros(timer.due_at),
+        due_at=_moment(timer.due_at),
         value=None,
         error=read(timer.failure, Failure, f"the last failure of {timer} at position {timer.position}"),
     )
+
+
+def _moment(instant: int | None) -> datetime | None:
+    return None if instant is None or instant == NEVER else from_micros(instant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reflow import Call, Engine, MsgpackCodec, RunInfo, RunStatus, StorageAdapter, Workflow
+from reflow import Call, Engine, Event, MsgpackCodec, RunInfo, RunStatus, StorageAdapter, Workflow
 from reflow._core.duration import Duration
 from tests.support.clock import VirtualClock
 
@@ -37,6 +37,18 @@ class World:
         engine = self.engine(workflow)
         await engine.drain()
         return await (await engine.handle(run_id)).info()
+
+    async def send(
+        self, run_id: str, event: Event[Any] | str, payload: Any = None, *, event_id: str | None = None
+    ) -> bool:
+        """Send an event to the run, as any client does."""
+        declared = event if isinstance(event, Event) else Event(event)
+        data = declared.encode(payload, self.codec)
+        return await self.storage.send_message(run_id, declared.name, data, now=self.clock.now(), message_id=event_id)
+
+    async def cancel(self, run_id: str = "r") -> bool:
+        """Ask for the cancellation of the run, as any client does."""
+        return await self.storage.request_cancel(run_id, now=self.clock.now())
 
     async def info(self, run_id: str = "r") -> RunInfo:
         """The run as any client sees it."""
