@@ -53,7 +53,7 @@ class Bodies:
         self._threads = threads
         self._clock = clock
         self._teller = teller
-        self._running: dict[str, tuple[CancelScope, Open]] = {}
+        self._running: dict[str, tuple[CancelScope, Ready]] = {}
         # Cancelled, and still to end before another body may start.
         self._settling: set[CancelScope] = set()
 
@@ -75,8 +75,10 @@ class Bodies:
     async def perform(self) -> None:
         """Perform the only one that is ready, here and now."""
         [ready] = self.ready.values()
+        # It stays listed meanwhile: where it is interrupted, it is still to be started.
+        arrival = await self._attempt(ready)
         self.ready.clear()
-        self.arrivals.append(await self._attempt(ready))
+        self.arrivals.append(arrival)
 
     def start(self, tasks: TaskGroup) -> None:
         """Start all that are ready, unless a cancelled one has still to end."""
@@ -84,7 +86,7 @@ class Bodies:
             return
         for position, ready in self.ready.items():
             scope = CancelScope()
-            self._running[position] = scope, ready.node
+            self._running[position] = scope, ready
             tasks.start_soon(self._run, scope, position, ready)
         self.ready.clear()
 
@@ -92,14 +94,15 @@ class Bodies:
         """The command there was cancelled, or has settled otherwise."""
         self.ready.pop(position, None)
         if running := self._running.pop(position, None):
-            scope, node = running
+            scope, ready = running
             scope.cancel()
-            if not lingers(node):
+            if not lingers(ready.node):
                 # A gather raises once all of its members have settled: no body starts before this one has ended.
                 self._settling.add(scope)
 
     def interrupted(self) -> None:
-        """Forget those under way: their tasks were all cancelled."""
+        """The tasks of those under way were all cancelled: make ready again, in the same attempt, what they were at."""
+        self.ready.update((position, ready) for position, (_, ready) in self._running.items())
         self._running.clear()
         self._settling.clear()
 

@@ -98,8 +98,8 @@ class Execution:
 
     # ---- beginning --------------------------------------------------------------------------------------------------
 
-    def begin(self, journal: Journal | None) -> None:
-        """Run the body up to its first commands."""
+    def begin(self, journal: Journal | None, *, is_cancelled: bool = False) -> None:
+        """Run the body up to its first commands. One that was cancelled before does not run at all."""
         self.close()
         if journal is not None:
             self.draft = Draft(len(journal.entries))
@@ -109,6 +109,8 @@ class Execution:
         self._replay = Replay(
             row.run_id, generator, self._codec, journal, workflow=row.workflow, generation=row.generation
         )
+        if is_cancelled:
+            self.cancel()
         self._replay.start()
         self._record_marks(self._replay)
 
@@ -139,13 +141,6 @@ class Execution:
         self.draft.is_cancel_delivered = True
         self.replay.feed(entry)
         self._record_marks(self.replay)
-
-    def begin_again(self) -> None:
-        """Make ready again the steps whose bodies were interrupted, as far as they are still open."""
-        self._bodies.interrupted()
-        waiting = {node.position for node in self.replay.opened}
-        waiting.update(self.timers, self._bodies.ready, (arrival.node.position for arrival in self._bodies.arrivals))
-        self.replay.opened.extend(node for position, node in self.replay.open.items() if position not in waiting)
 
     # ---- taking in what happened ------------------------------------------------------------------------------------
 

@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from anyio import CancelScope, CapacityLimiter, Event, create_task_group
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
 from reflow._core.journal import Journal
@@ -76,6 +77,8 @@ class Runner:
         self.ending: Ending | None = None
         self.is_leaving = False
         self.is_dropped = False
+        # There was news at a time when nobody here could take it in: before the run began, or when it was leaving.
+        self.has_missed_news = False
         self._workflow = workflow
         self._services = services
         self._clock = services.clock
@@ -99,7 +102,8 @@ class Runner:
     def signal(self, news: RunSignal) -> None:
         """There is news for the run: it is to be cancelled, or was sent a message."""
         if self.is_leaving:
-            # Parking looks for news by itself, and a run that ends takes no notice.
+            # A run that ends takes no notice; one that parks is woken by the storage.
+            self.has_missed_news = True
             return
         if news.last_message > self._last_message:
             self._last_message = news.last_message
@@ -138,8 +142,13 @@ class Runner:
             if not observers.is_idle:
                 await self._teller.begun()
         if self._is_cancel_due:
+            # Not in a scope that was interrupted, nor does an ending get written in one: nobody here would hear of it.
+            await checkpoint_if_cancelled()
             self._guarded(self._deliver_cancel)
         ending = await self._advance()
+        if self._is_cancel_due:
+            # A body has swallowed the interruption.
+            await checkpoint_if_cancelled()
         await self._write(ending)
         self.ending = ending
         # Who waits for the result need not wait for those who look on.
@@ -151,6 +160,8 @@ class Runner:
         row = self.row
         if row.idle_claims > self._services.most_idle_claims:
             self._broken = PoisonError(row.run_id, row.idle_claims)
+        elif row.executions == 1 and self._is_cancel_due:
+            self._guarded(partial(self._execution.begin, None, is_cancelled=True))
         elif row.executions == 1 and not row.last_message:
             # Never claimed before, so it has no journal: the most frequent case, and one read less.
             self._guarded(self._execution.begin, None)
@@ -174,7 +185,7 @@ class Runner:
         self._is_cancel_due = False
         if self._execution.is_over:
             return
-        self._execution.begin_again()
+        self._bodies.interrupted()
         self._execution.cancel()
 
     async def _advance(self) -> Ending:
