@@ -90,6 +90,7 @@ class Runner:
         self._innermost_scope: Callable[[], object]
         self._is_loaded = False
         self._is_cancel_due = row.cancel_requested
+        self._is_cancelled = row.cancel_delivered
         # The number of the last message that the run is known to have been sent.
         self._last_message = 0
         self._broken: Exception | None = None
@@ -108,7 +109,8 @@ class Runner:
         if news.last_message > self._last_message:
             self._last_message = news.last_message
             self._bodies.wake()
-        if news.cancel_requested and not self._is_cancel_due:
+        # The answer may be older than the write that says that it was delivered.
+        if news.cancel_requested and not (self._is_cancel_due or self._is_cancelled):
             self._is_cancel_due = True
             self._scope.cancel()
 
@@ -182,7 +184,7 @@ class Runner:
                 await self._storage_failed(error)
 
     def _deliver_cancel(self) -> None:
-        self._is_cancel_due = False
+        self._is_cancel_due, self._is_cancelled = False, True
         if self._execution.is_over:
             return
         self._bodies.interrupted()

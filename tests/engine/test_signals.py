@@ -208,6 +208,10 @@ async def test_a_hint_while_a_run_parks(scene: Scene) -> None:
         gate = tapped.hold("save_progress")
         run = await engine.enqueue(waiting(), run_id="r")
         await gate.arrived.wait()
+        # It has just asked, so the next hint is followed up a little later only.
+        asked = tapped.done("check_runs")
+        await scene.world.cancel("another")
+        await asked.wait()
         claimed = tapped.done("claim_runs")
         await scene.world.cancel("r")
         await claimed.wait()

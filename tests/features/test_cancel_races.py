@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from anyio import Event
+from anyio import Event, wait_all_tasks_blocked
 
 from reflow import Flow, RunCancelledError, RunStatus, gather, sleep, step, wait_event, workflow
 from tests.support.bodies import Steps
@@ -129,6 +129,25 @@ async def test_with_a_result(scene: Scene, carried_out: bool) -> None:
         gate.open()
 
     assert (["first", "cancel"], ["first"]) == (await scene.entries(), steps.begun)
+
+
+async def test_with_its_own_write(scene: Scene) -> None:
+    """[133] Asked again while the cancellation is being written, the engine delivers it once."""
+    async with scene.engine() as engine:
+        run = await engine.enqueue(scene.flow(None), run_id="r")
+        await scene.steps.until("work begins")
+        gate = scene.tapped.hold("save_progress")
+        await scene.world.cancel("r")
+        await gate.arrived.wait()
+        told = scene.tapped.done("check_runs")
+        await scene.world.cancel("r")
+        await told.wait()
+        await wait_all_tasks_blocked()
+        gate.open()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+
+    assert ["cancel", "clean up"] == await scene.entries()
 
 
 async def test_while_the_journal_is_read(scene: Scene) -> None:
