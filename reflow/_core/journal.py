@@ -35,11 +35,11 @@ __all__ = [
 CANCEL = "cancel"
 """The kind of the entry that says that the run was cancelled."""
 
-NEVER = 2**63 - 1
-"""When a timer is due that only says that a command is open."""
-
 PATCHED = "patched"
 """The kind of the entries that say which changes of the code a run takes part in."""
+
+NEVER = 2**63 - 1
+"""The instant at which what has no limit is due."""
 
 
 class Entry(Struct, frozen=True, gc=False):

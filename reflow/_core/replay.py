@@ -42,6 +42,7 @@ RULES = 1
 still tell by which ones a run began."""
 
 _UNDECODED: Any = object()
+_NOTHING = Stored(Journal([], []))
 
 
 class Replay:
@@ -72,7 +73,7 @@ class Replay:
         self.marks: list[str] = []
         self._stem = stem_of(run_id, generation)
         self._codec = codec
-        self._stored = Stored(journal or Journal([], []))
+        self._stored = Stored(journal) if journal else _NOTHING
         self._on_other_arguments = on_other_arguments
         self._changes: dict[str, bool] = {}
         # Made by a generator function, so a real generator: its frame tells the line it stands at.
@@ -170,7 +171,7 @@ class Replay:
         self._program.close()
 
     def _go_live(self) -> None:
-        self._stored = Stored(Journal([], []))
+        self._stored = _NOTHING
         self._context.is_replaying = False
 
     def _takes_part_in(self, change: str) -> bool:

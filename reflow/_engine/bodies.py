@@ -16,6 +16,7 @@ from reflow._core.nodes import Open, lingers
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
 from reflow._engine.perform import Attempt, StepInfo, attempt
+from reflow._engine.teller import Teller
 from reflow.storage.records import RunRow
 
 __all__ = ["Arrival", "Bodies", "Ready"]
@@ -31,25 +32,27 @@ class Ready(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A body has ended: its last attempt was the one of this number."""
+    """A body has ended: its last attempt was the one of this number, and began at `began_at` (0 where nobody asks)."""
 
     node: Open
     step: Step[Any]
     attempts: int
     started_at: int
     result: Attempt
+    began_at: int
 
 
 class Bodies:
     """`arrived` is set when a body ends that runs beside others, or when there is other news for the run."""
 
-    def __init__(self, row: RunRow, threads: CapacityLimiter, clock: Clock) -> None:
+    def __init__(self, row: RunRow, threads: CapacityLimiter, clock: Clock, teller: Teller) -> None:
         self.ready: dict[str, Ready] = {}
         self.arrivals: list[Arrival] = []
         self.arrived: Event | None = None
         self._row = row
         self._threads = threads
         self._clock = clock
+        self._teller = teller
         self._running: dict[str, tuple[CancelScope, Ready]] = {}
         # Cancelled, and still to end before another body may start.
         self._settling: set[CancelScope] = set()
@@ -117,7 +120,10 @@ class Bodies:
 
     async def _attempt(self, ready: Ready) -> Arrival:
         node, step, attempts, started_at = ready
-        row = self._row
+        row, began_at = self._row, 0
+        if not self._teller.observers.is_idle:
+            await self._teller.step_begins(node.position, step.name, attempts + 1)
+            began_at = self._clock.now()
         info = StepInfo(row.run_id, row.workflow, step.name, node.position, attempts + 1, row.generation)
         result = await attempt(step, info, self._threads, self._clock)
-        return Arrival(node, step, attempts + 1, started_at, result)
+        return Arrival(node, step, attempts + 1, started_at, result, began_at)

@@ -34,6 +34,7 @@ from reflow._engine.bodies import Arrival, Bodies, Ready
 from reflow._engine.clock import Clock
 from reflow._engine.draft import Draft
 from reflow._engine.mailbox import Mailbox
+from reflow._engine.teller import Teller
 from reflow.codec import Codec
 from reflow.errors import (
     Failure,
@@ -53,7 +54,9 @@ __all__ = ["Execution"]
 class Execution:
     """One run, from its claim until it parks or ends."""
 
-    def __init__(self, row: RunRow, workflow: Workflow[..., Any], codec: Codec, clock: Clock, bodies: Bodies) -> None:
+    def __init__(
+        self, row: RunRow, workflow: Workflow[..., Any], codec: Codec, clock: Clock, bodies: Bodies, teller: Teller
+    ) -> None:
         self.row = row
         self.draft = Draft(0)
         self.timers: dict[str, Timer] = {}
@@ -62,6 +65,7 @@ class Execution:
         self._codec = codec
         self._clock = clock
         self._bodies = bodies
+        self._teller = teller
         self._replay: Replay | None = None
         # The ids of the runs that are open as children.
         self._children: dict[str, str] = {}
@@ -239,10 +243,13 @@ class Execution:
         if replay.open.get(node.position) is not node:
             # Cancelled while it ran: its late result is dropped.
             return
+        settled = len(self.draft.entries)
         if (error := arrival.result.error) is None:
             self._record_value(replay, node, arrival.result.value, arrival.started_at, arrival.attempts)
         else:
             self._settle_failure(replay, node, arrival, error)
+        if not self._teller.observers.is_idle:
+            self._keep_to_tell(node, arrival.began_at, settled)
         if replay.cancelled:
             self._forget_cancelled(replay)
 
@@ -257,6 +264,13 @@ class Execution:
             return
         last = self._codec.encode(timeout or capture(error))
         self._set_timer(node, self._clock.now() + delay, arrival.started_at, arrival.attempts, last)
+
+    def _keep_to_tell(self, node: Open, began_at: int, settled: int) -> None:
+        """The entry of the step, which is number `settled` of the draft; or the timer of its next attempt."""
+        if (timer := self.timers.get(node.position)) is not None:
+            self._teller.step_retries(timer, began_at)
+        else:
+            self._teller.step_settled(node, self.draft.entries[settled], began_at)
 
     # ---- events and other runs --------------------------------------------------------------------------------------
 

@@ -1,22 +1,35 @@
-"""What a run looks like from outside: plain values, copies of what is stored."""
+"""What runs and schedules look like from outside: plain values, copies of what is stored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from reflow._core.definition import Workflow
 from reflow._core.duration import from_micros
 from reflow._core.journal import NEVER, Entry, Journal, Timer
+from reflow._core.schedule import Recurrence
 from reflow._core.status import RunStatus
 from reflow.codec import Codec
 from reflow.errors import Failure, SerializationError
-from reflow.storage.records import RunRow
+from reflow.storage.records import Page, RunCounts, RunRow, ScheduleRow
 
-__all__ = ["EntryInfo", "EntryStatus", "RunInfo", "describe_run"]
+__all__ = [
+    "EntryInfo",
+    "EntryStatus",
+    "RunInfo",
+    "RunPage",
+    "RunSummary",
+    "ScheduleInfo",
+    "Statistics",
+    "describe_entry",
+    "describe_page",
+    "describe_run",
+    "describe_schedule",
+    "describe_statistics",
+]
 
 _Read: TypeAlias = Callable[[bytes | None, Any, str], Any]
 
@@ -43,57 +56,167 @@ class EntryInfo(Struct, frozen=True):
     error: Failure | None
 
 
-class RunInfo(Struct, frozen=True):
-    """A run and its journal, as `get_run` gives them.
+class RunSummary(Struct, frozen=True, kw_only=True):
+    """A run without its journal, as `list_runs` gives it.
 
-    `due_at` is when the run next needs a worker; None once it has ended. `updated_at` is the time of the last change
-    of status. `executions` counts how often an engine has claimed it.
+    `due_at` is when the run next needs a worker; None once it has ended, and while it waits without limit.
+    `updated_at` is the time of the last change of status. `executions` counts how often an engine has claimed it.
     """
 
     run_id: str
     workflow: str
     version: int
     status: RunStatus
-    input: Any
-    output: Any
     error: Failure | None
+    priority: int
+    tags: tuple[str, ...]
+    idempotency_key: str | None
+    parent: str | None
+    is_cancel_requested: bool
     due_at: datetime | None
     executions: int
     created_at: datetime
     updated_at: datetime
+
+
+class RunInfo(RunSummary, frozen=True, kw_only=True):
+    """A run and its journal, as `get_run` gives them."""
+
+    input: Any
+    output: Any
     entries: tuple[EntryInfo, ...]
 
 
-def describe_run(row: RunRow, journal: Journal, workflow: Workflow[..., Any] | None, codec: Codec) -> RunInfo:
-    """`row` and `journal` in plain values; output typed where the workflow is known.
+class RunPage(Struct, frozen=True):
+    """Some runs, those created last first, and the `cursor` with which `list_runs` goes on (None: that was all)."""
+
+    runs: tuple[RunSummary, ...]
+    cursor: str | None
+
+
+class Statistics(Struct, frozen=True):
+    """How much there is, and how far behind the workers are.
+
+    `runs` counts by workflow and status. `next_due_at` is when the first run is due, `behind_s` for how many seconds it
+    has been due by now. `slots_used` and `slots_free` are those of this engine, None for a client. `commits` counts
+    those of this process since it opened the storage, None where the storage does not tell.
+    """
+
+    runs: dict[str, dict[RunStatus, int]]
+    next_due_at: datetime | None
+    behind_s: float
+    slots_used: int | None
+    slots_free: int | None
+    commits: int | None
+
+
+class ScheduleInfo(Struct, frozen=True, kw_only=True):
+    """A schedule as it is stored. `every` or `cron` is set; `version` is None where each run has the latest that the
+    engine knows which starts it. `last_run_id` is the last run that was started, None before the first."""
+
+    key: str
+    workflow: str
+    version: int | None
+    input: Any
+    every: timedelta | None
+    cron: str | None
+    tz: str
+    missed: str
+    overlap: str
+    next_at: datetime | None
+    is_paused: bool
+    last_run_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def describe_run(row: RunRow, journal: Journal, output_type: Any, codec: Codec) -> RunInfo:
+    """`row` and `journal` in plain values, the output as an `output_type`.
 
     `SerializationError`, naming run and place, where what is stored cannot be read or does not fit that type.
     """
-    output_type = workflow.output_type if workflow else Any
+    read = _reader(f"run {row.run_id!r}", codec)
+    return RunInfo(
+        **_summary(row, read),
+        input=read(row.input, Any, "the input"),
+        output=read(row.output, output_type, "the output"),
+        entries=(
+            *(_settled(entry, read) for entry in journal.entries),
+            *(_unsettled(timer, read) for timer in journal.timers),
+        ),
+    )
 
+
+def describe_page(page: Page, codec: Codec) -> RunPage:
+    """The runs of a page in plain values."""
+    rows = (RunSummary(**_summary(row, _reader(f"run {row.run_id!r}", codec))) for row in page.rows)
+    return RunPage(tuple(rows), page.cursor)
+
+
+def describe_entry(run_id: str, entry: Entry, codec: Codec) -> EntryInfo:
+    """An entry in plain values."""
+    return _settled(entry, _reader(f"run {run_id!r}", codec))
+
+
+def describe_statistics(counts: RunCounts, now: int, slots: tuple[int, int] | None, commits: int | None) -> Statistics:
+    """Counts in plain values; `slots` are those used and those free."""
+    runs: dict[str, dict[RunStatus, int]] = {}
+    for count in counts.counts:
+        runs.setdefault(count.workflow, {})[count.status] = count.count
+    behind_us = 0 if counts.next_due_at is None else max(0, now - counts.next_due_at)
+    used, free = slots or (None, None)
+    return Statistics(runs, _moment(counts.next_due_at), behind_us / 1_000_000, used, free, commits)
+
+
+def describe_schedule(row: ScheduleRow, codec: Codec) -> ScheduleInfo:
+    """A schedule in plain values."""
+    recurrence = Recurrence.parse(row.recurrence)
+    assert recurrence.every is None or isinstance(recurrence.every, timedelta), "kept as a timedelta"
+    return ScheduleInfo(
+        key=row.key,
+        workflow=row.workflow,
+        version=row.version,
+        input=_reader(f"schedule {row.key!r}", codec)(row.input, Any, "the input"),
+        every=recurrence.every,
+        cron=recurrence.cron,
+        tz=recurrence.tz,
+        missed=row.missed,
+        overlap=row.overlap,
+        next_at=_moment(row.next_at),
+        is_paused=row.paused,
+        last_run_id=row.last_run_id,
+        created_at=from_micros(row.created_at),
+        updated_at=from_micros(row.updated_at),
+    )
+
+
+def _reader(owner: str, codec: Codec) -> _Read:
     def read(data: bytes | None, type: Any, what: str) -> Any:
         try:
             return None if data is None else codec.decode(data, type)
         except SerializationError as error:
-            raise error.about(f"{what} of run {row.run_id!r}") from None
+            raise error.about(f"{what} of {owner}") from None
 
-    return RunInfo(
-        run_id=row.run_id,
-        workflow=row.workflow,
-        version=row.version,
-        status=row.status,
-        input=read(row.input, Any, "the input"),
-        output=read(row.output, output_type, "the output"),
-        error=read(row.error, Failure, "the error"),
-        due_at=_moment(row.due_at),
-        executions=row.executions,
-        created_at=from_micros(row.created_at),
-        updated_at=from_micros(row.updated_at),
-        entries=(
-            *(_settled(entry, read) for entry in journal.entries),
-            *(_waiting(timer, read) for timer in journal.timers),
-        ),
-    )
+    return read
+
+
+def _summary(row: RunRow, read: _Read) -> dict[str, Any]:
+    return {
+        "run_id": row.run_id,
+        "workflow": row.workflow,
+        "version": row.version,
+        "status": row.status,
+        "error": read(row.error, Failure, "the error"),
+        "priority": row.priority,
+        "tags": row.tags,
+        "idempotency_key": row.idempotency_key,
+        "parent": row.parent,
+        "is_cancel_requested": row.cancel_requested,
+        "due_at": _moment(row.due_at),
+        "executions": row.executions,
+        "created_at": from_micros(row.created_at),
+        "updated_at": from_micros(row.updated_at),
+    }
 
 
 def _settled(entry: Entry, read: _Read) -> EntryInfo:
@@ -107,13 +230,13 @@ def _settled(entry: Entry, read: _Read) -> EntryInfo:
         started_at=from_micros(entry.started_at),
         finished_at=from_micros(entry.recorded_at),
         due_at=None,
-        # A cancel and a mark have nothing to say.
-        value=read(entry.payload, Any, what) if entry.payload and not entry.failed else None,
+        # Cancels and marks say all by being there.
+        value=None if entry.failed else read(entry.payload or None, Any, what),
         error=read(entry.payload, Failure, what) if entry.failed else None,
     )
 
 
-def _waiting(timer: Timer, read: _Read) -> EntryInfo:
+def _unsettled(timer: Timer, read: _Read) -> EntryInfo:
     return EntryInfo(
         position=timer.position,
         kind=timer.kind,

@@ -16,6 +16,7 @@ class Registry:
 
     def __init__(self, workflows: Iterable[Workflow[..., Any]]) -> None:
         self._known: dict[tuple[str, int], Workflow[..., Any]] = {}
+        self._latest: dict[str, Workflow[..., Any]] = {}
         if not isinstance(workflows, Iterable):
             raise ConfigError(f"workflows is {workflows!r}; write a list of them: Engine(storage, [signup])")
         for workflow in workflows:
@@ -27,18 +28,28 @@ class Registry:
                 raise DuplicateWorkflowError(*key)
             _ = workflow.input_type, workflow.output_type
             self._known[key] = workflow
+            if (latest := self._latest.get(workflow.name)) is None or latest.version < workflow.version:
+                self._latest[workflow.name] = workflow
 
     @property
     def keys(self) -> tuple[tuple[str, int], ...]:
         """All (name, version) pairs."""
         return tuple(self._known)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, each once."""
+        return tuple(self._latest)
+
     def find(self, name: str, version: int) -> Workflow[..., Any] | None:
         """The workflow of this name and version, if it is known."""
         return self._known.get((name, version))
 
-    def require(self, workflow: Workflow[..., Any]) -> None:
-        """Raise `WorkflowNotFoundError` for a workflow that this engine could never run."""
-        if (workflow.name, workflow.version) not in self._known:
+    def require(self, name: str, version: int | None = None) -> Workflow[..., Any]:
+        """The workflow of this name and version (None: the latest that is known); `WorkflowNotFoundError` for one that
+        this engine could never run."""
+        found = self._latest.get(name) if version is None else self.find(name, version)
+        if found is None:
             known = tuple(f"{name} (version {version})" if version != 1 else name for name, version in self._known)
-            raise WorkflowNotFoundError(workflow.name, known)
+            raise WorkflowNotFoundError(name, known)
+        return found

@@ -38,7 +38,9 @@ from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
 from reflow._engine.execution import Execution
+from reflow._engine.observers import Observers
 from reflow._engine.scopes import scope_probe
+from reflow._engine.teller import Teller
 from reflow.codec import Codec
 from reflow.errors import MisuseError, PoisonError, StorageError
 from reflow.storage.contract import StorageAdapter
@@ -60,8 +62,10 @@ class Services(NamedTuple):
     codec: Codec
     clock: Clock
     threads: CapacityLimiter
+    observers: Observers
     most_idle_claims: int
     is_stopping: Callable[[], bool]
+    on_end: Callable[[str, Ending], None]
 
 
 class Runner:
@@ -78,8 +82,10 @@ class Runner:
         self._workflow = workflow
         self._services = services
         self._clock = services.clock
-        self._bodies = Bodies(row, services.threads, services.clock)
-        self._execution = Execution(row, workflow, services.codec, services.clock, self._bodies)
+        codec, clock = services.codec, services.clock
+        self._teller = Teller(row, workflow, services.observers, codec, clock)
+        self._bodies = Bodies(row, services.threads, clock, self._teller)
+        self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller)
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]
         self._is_loaded = False
@@ -111,10 +117,12 @@ class Runner:
     async def run(self) -> None:
         """Advance the run until it parks or ends; `ending` then says how, and is written."""
         try:
-            while not (self.is_dropped or self.ending):
+            while True:
                 with self._scope:
                     await self._work()
-                # Left early: dropped, or interrupted to be cancelled.
+                if self.is_dropped or self.ending:
+                    break
+                # Interrupted, to be cancelled.
                 self._scope = CancelScope()
         except BaseException as error:
             # Cancelled from outside: the engine stops. (Or the program does: KeyboardInterrupt.) An unforeseen error
@@ -129,9 +137,12 @@ class Runner:
 
     async def _work(self) -> None:
         self._innermost_scope = scope_probe()
+        observers = self._services.observers
         if not self._is_loaded:
             await self._load()
             self._is_loaded = True
+            if not observers.is_idle:
+                await self._teller.begun()
         if self._is_cancel_due:
             # Not in a scope that was interrupted, nor does an ending get written in one: nobody here would hear of it.
             await checkpoint_if_cancelled()
@@ -142,6 +153,10 @@ class Runner:
             await checkpoint_if_cancelled()
         await self._write(ending)
         self.ending = ending
+        # Who waits for the result need not wait for those who look on.
+        self._services.on_end(self.row.run_id, ending)
+        if not observers.is_idle:
+            await self._teller.left(ending)
 
     async def _load(self) -> None:
         row = self.row
@@ -271,6 +286,8 @@ class Runner:
             await checkpoint()
         # Only now: had we been cancelled before, `_give_back` would write it.
         self._execution.draft = draft.following()
+        if not self._services.observers.is_idle:
+            await self._teller.written()
 
     async def _storage_failed(self, error: StorageError) -> None:
         """Wait before the next try. The lease keeper drops the run when the lease can no longer be trusted."""

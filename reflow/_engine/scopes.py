@@ -7,7 +7,6 @@ tests/features has every way to hold a scope, on both, and fails when a new rele
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -24,5 +23,5 @@ def scope_probe() -> Callable[[], object]:
         return lambda: task._cancel_status
     states: Any = sys.modules["anyio._backends._asyncio"]._task_states
     # There is one for every task that anyio has started, or in which a scope was entered.
-    state = states[asyncio.current_task()]
+    state = states[sys.modules["asyncio"].current_task()]
     return lambda: state.cancel_scope

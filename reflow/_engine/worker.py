@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from uuid import uuid4
 
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
 from anyio.abc import TaskGroup
 
 from reflow._engine.clock import Clock
+from reflow._engine.ids import new_id
 from reflow._engine.lease import LeaseKeeper
+from reflow._engine.observers import Observers
 from reflow._engine.registry import Registry
 from reflow._engine.runner import Runner, Services
 from reflow.codec import Codec
@@ -50,6 +51,7 @@ class Worker:
         concurrency: int,
         lease_us: int,
         threads: int,
+        observers: Observers,
         most_idle_claims: int,
         on_end: Callable[[str, Ending], None],
     ) -> None:
@@ -57,10 +59,16 @@ class Worker:
         self._clock = clock
         self._registry = registry
         self._concurrency = concurrency
-        self._on_end = on_end
         self._leases = LeaseKeeper(storage, clock, lease_us)
         self._services = Services(
-            storage, codec, clock, CapacityLimiter(threads), most_idle_claims, lambda: self._is_stopping
+            storage,
+            codec,
+            clock,
+            CapacityLimiter(threads),
+            observers,
+            most_idle_claims,
+            lambda: self._is_stopping,
+            on_end,
         )
         self._is_serving = False
         # Where runs live while the worker claims.
@@ -146,6 +154,7 @@ class Worker:
             runner = runners[signal.run_id]
             runner.signal(signal)
             if runner.lease not in self._leases.held:
+                # It has parked in the meantime.
                 self.poke()
 
     async def _keep_claiming(self, runs: TaskGroup) -> None:
@@ -197,6 +206,11 @@ class Worker:
                 await one_left.wait()
 
     @property
+    def held(self) -> int:
+        """How many runs are held."""
+        return len(self._leases.held)
+
+    @property
     def _has_slot(self) -> bool:
         return len(self._leases.held) < self._concurrency
 
@@ -209,7 +223,7 @@ class Worker:
             self._look_at = now + _POLL_US
             if limit < 1 or self._is_stopping or not await self._leases.renew():
                 return []
-            lease_id = uuid4().hex
+            lease_id = new_id(now)
             claimed = Claimed([], None)
             self._told_while_claiming.clear()
             # Shielded: of runs that were claimed while we are told to stop we must hear, to give them back.
@@ -253,10 +267,9 @@ class Worker:
             if ending := runner.ending:
                 if ending.due_at is not None:
                     self._look_at = min(self._look_at, ending.due_at)
-                if not ending.status.is_terminal and (runner.has_missed_news or self._is_told):
-                    # It may have been woken while it parked.
+                if not ending.status.is_terminal and (ending.awaits or runner.has_missed_news or self._is_told):
+                    # What it awaits may have come, or a cancellation, while it was being parked: that has made it due.
                     self._asked = True
-                self._on_end(runner.row.run_id, ending)
                 if runner.row.parent is not None and ending.status.is_terminal:
                     self.poke(runner.row.parent)
             self._news.set()

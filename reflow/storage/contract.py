@@ -40,7 +40,7 @@ __all__ = ["StorageAdapter"]
 
 
 class StorageAdapter(Protocol):
-    """The verbs of a storage. Implement them, run the conformance suite, pass the object to `Engine`."""
+    """The verbs of a storage. Implement them, run `reflow.testing.conformance`, pass the object to `Engine`."""
 
     async def initialize(self) -> None:
         """Make the storage ready.

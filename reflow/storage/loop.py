@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from typing import TypeAlias
@@ -15,9 +14,10 @@ CallSoon: TypeAlias = Callable[[Callable[[], object]], object]
 
 def call_soon_here() -> CallSoon:
     """The one of the event loop that runs here."""
-    # asyncio second, because trio may be a guest in its loop.
+    # Looked up among what is loaded: one of them runs here. asyncio second, because trio may be a guest in its loop.
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         call_soon: CallSoon = trio.lowlevel.current_trio_token().run_sync_soon
         return call_soon
-    return asyncio.get_running_loop().call_soon_threadsafe
+    loop_call_soon: CallSoon = sys.modules["asyncio"].get_running_loop().call_soon_threadsafe
+    return loop_call_soon

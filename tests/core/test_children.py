@@ -164,7 +164,7 @@ def test_wrong_runs_are_refused_where_they_are_written(make, problem):
 
 
 def test_options_leave_the_call_as_it_was():
-    """options() of a call gives a changed copy."""
+    """[3] options() of a call gives a changed copy."""
     call = count(1)
 
     assert ("own", None, {"number": 1}) == (call.options(run_id="own").run_id, call.run_id, call.arguments)

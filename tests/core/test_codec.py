@@ -116,7 +116,7 @@ ROUND_TRIPS = [
 @both
 @pytest.mark.parametrize(("value", "annotation"), ROUND_TRIPS, ids=lambda part: repr(part)[:40])
 def test_data_round_trips(codec, value, annotation):
-    """A value of an annotated type comes back equal and of the same type."""
+    """[14] A value of an annotated type comes back equal and of the same type."""
     again = codec.decode(codec.encode(value), annotation)
 
     assert (value, type(value)) == (again, type(again))
@@ -133,7 +133,7 @@ plain = st.recursive(
 @both
 @given(value=plain)
 def test_plain_data_needs_no_annotation(codec, value):
-    """None, numbers, text, lists and dicts of text keys come back as they were without any annotation."""
+    """[14] None, numbers, text, lists and dicts of text keys come back as they were without any annotation."""
     assert value == codec.decode(codec.encode(value), Any)
 
 
@@ -149,7 +149,7 @@ def test_any_bytes_pass_the_search_for_nonfinite_numbers(value):
 @both
 @given(number=st.floats(), padding=st.text(st.characters(exclude_categories=["Cs"])))
 def test_exactly_the_finite_numbers_pass(codec, number, padding):
-    """A number anywhere inside is accepted when it is finite, and refused with its path when not."""
+    """[16] A number anywhere inside is accepted when it is finite, and refused with its path when not."""
     value = {"padding": padding, "items": [None, {"price": number}]}
     if math.isfinite(number):
         assert value == codec.decode(codec.encode(value), Any)
@@ -193,7 +193,8 @@ NAN = float("nan")
     ids=lambda part: repr(part)[:30],
 )
 def test_what_is_not_data_is_refused_with_its_path(codec, value, path, reason):
-    """NaN, infinities, functions and instances anywhere inside are a SerializationError that says where and what."""
+    """[16] NaN, infinities, functions and instances anywhere inside are a SerializationError that says where and
+    what."""
     with pytest.raises(SerializationError) as caught:
         codec.encode(value)
 
@@ -272,7 +273,8 @@ def test_what_is_too_deep_is_refused(codec):
     ids=lambda part: repr(part)[:30],
 )
 def test_data_that_does_not_fit_its_type_is_refused_with_its_path(codec, value, annotation, path):
-    """Stored data that no longer fits the annotated type is a SerializationError naming the field, never a value."""
+    """[19] Stored data that no longer fits the annotated type is a SerializationError naming the field, never a
+    value."""
     with pytest.raises(SerializationError) as caught:
         codec.decode(codec.encode(value), annotation)
 
@@ -282,7 +284,7 @@ def test_data_that_does_not_fit_its_type_is_refused_with_its_path(codec, value, 
 @both
 @given(data=st.binary())
 def test_any_bytes_are_read_or_refused(codec, data):
-    """Corrupt data is a SerializationError or a value of the type asked for, never another exception."""
+    """[19] Corrupt data is a SerializationError or a value of the type asked for, never another exception."""
     try:
         value = codec.decode(data, int)
     except SerializationError:
@@ -293,7 +295,7 @@ def test_any_bytes_are_read_or_refused(codec, data):
 
 @both
 def test_truncated_data_is_refused(codec):
-    """No proper prefix of what was stored can be read as a whole."""
+    """[19] No proper prefix of what was stored can be read as a whole."""
     data = codec.encode(Order([Item("pen", 1.5)]))
     for length in range(len(data)):
         with pytest.raises(SerializationError):
@@ -338,7 +340,7 @@ def test_a_constraint_in_the_annotation_holds(codec):
 
 @both
 def test_data_names_no_code(codec):
-    """What is stored decides nothing: without an annotation only plain data comes back."""
+    """[21] What is stored decides nothing: without an annotation only plain data comes back."""
     again = codec.decode(codec.encode([Item("pen"), Colour.RED, Point(1, 2.0)]), Any)
 
     assert [{"name": "pen", "price": None, "parts": []}, "red", [1, 2.0]] == again
@@ -346,7 +348,7 @@ def test_data_names_no_code(codec):
 
 @both
 def test_what_comes_back_is_a_copy(codec):
-    """Every reading builds new objects: changing one changes no other."""
+    """[20] Every reading builds new objects: changing one changes no other."""
     data = codec.encode({"items": []})
     codec.decode(data, Any)["items"].append(1)
 

@@ -205,7 +205,7 @@ def test_a_coroutine_is_refused_without_a_second_warning():
 
 
 def test_options_make_a_changed_copy():
-    """options() returns a changed copy and leaves the original as it was."""
+    """[3] options() returns a changed copy and leaves the original as it was."""
     original = step(plain, 1)
     changed = original.options(name="other", retry=Retry(max_attempts=2), timeout="1.5s", raises=ValueError)
 
@@ -243,7 +243,7 @@ def test_options_keep_what_is_not_named():
     ids=str,
 )
 def test_wrong_options_are_refused_where_they_are_written(options, problem):
-    """A wrong option is a ConfigError quoting it, when it is given and not when the step runs."""
+    """[11] A wrong option is a ConfigError quoting it, when it is given and not when the step runs."""
     with pytest.raises(ConfigError) as caught:
         step(plain, 1).options(**options)
 
@@ -289,7 +289,8 @@ def test_a_sleep_has_a_duration_or_a_moment():
     ],
 )
 def test_wrong_arguments_are_refused_where_they_are_written(make, problem):
-    """What cannot be waited for or performed is a ConfigError that says what to write, when the command is made."""
+    """[10][50][76] What cannot be waited for or performed is a ConfigError that says what to write, when the command is
+    made."""
     with pytest.raises(ConfigError) as caught:
         make()
 
@@ -323,7 +324,7 @@ def test_commands_have_a_kind_and_a_name(command, kind, name):
 
 
 def test_commands_are_immutable():
-    """A command cannot be changed."""
+    """[3] A command cannot be changed."""
     for command in (step(plain, 1), sleep(1), gather(), now()):
         with pytest.raises(AttributeError):
             command.name = "other"

@@ -47,7 +47,7 @@ def values(definition, data):
 
 
 def test_a_workflow_is_named_after_its_function():
-    """The name is the function's, the version 1, unless they are given."""
+    """[1] The name is the function's, the version 1, unless they are given."""
 
     @workflow(name="sign-up", version=3)
     def other() -> Flow[None]:
@@ -72,14 +72,14 @@ def test_a_workflow_keeps_the_functions_docstring():
 
 
 def test_calling_makes_a_value():
-    """A call is a value: workflow and arguments, defaults included; nothing has run."""
+    """[2] A call is a value: workflow and arguments, defaults included; nothing has run."""
     call = signup(User("a@b.c"), source="mail")
 
     assert (signup, {"user": User("a@b.c"), "trial": True, "source": "mail"}) == (call.workflow, call.arguments)
 
 
 def test_a_call_is_immutable():
-    """A call cannot be changed."""
+    """[3] A call cannot be changed."""
     call = signup(User("a@b.c"))
     with pytest.raises(AttributeError):
         call.arguments = {}
@@ -151,7 +151,7 @@ def no_yield():
     ids=repr,
 )
 def test_what_is_no_generator_function_is_refused(function, problem):
-    """Lambdas, async functions, and functions without a yield are refused at decoration, saying what to write."""
+    """[8] Lambdas, async functions, and functions without a yield are refused at decoration, saying what to write."""
     with pytest.raises(ConfigError) as caught:
         workflow(function)
 
@@ -193,14 +193,14 @@ def test_a_partial_needs_a_name():
 
 
 def test_inputs_are_converted_to_their_types():
-    """The body receives its arguments as the annotated types, defaults filled in."""
+    """[1][13] The body receives its arguments as the annotated types, defaults filled in."""
     assert {"user": User("a@b.c", 18), "trial": True, "source": "mail"} == arguments(
         signup({"email": "a@b.c"}, source="mail")
     )
 
 
 def test_every_kind_of_parameter_is_handed_over():
-    """Positional-only, keyword-only, `*args` and `**kwargs` arrive where they belong, with their types."""
+    """[13] Positional-only, keyword-only, `*args` and `**kwargs` arrive where they belong, with their types."""
 
     @workflow
     def many(a: int, /, b: datetime, *rest: User, c: float = 0.5, **more: User) -> Flow[None]:
@@ -267,7 +267,7 @@ def test_a_parameter_taken_away_is_ignored():
     ids=repr,
 )
 def test_an_input_that_does_not_fit_is_a_validation_error(user, path, reason):
-    """An input that does not fit its annotated type is refused with the path of what is wrong."""
+    """[13] An input that does not fit its annotated type is refused with the path of what is wrong."""
     call = signup(user)
     with pytest.raises(ValidationError) as caught:
         signup.encode_input(call.arguments, CODEC)
@@ -277,7 +277,7 @@ def test_an_input_that_does_not_fit_is_a_validation_error(user, path, reason):
 
 
 def test_an_input_that_is_not_data_is_a_serialization_error():
-    """An input that cannot be stored is refused, naming the workflow and the path."""
+    """[18] An input that cannot be stored is refused, naming the workflow and the path."""
     call = signup(User("a@b.c", float("nan")))
     with pytest.raises(SerializationError) as caught:
         signup.encode_input(call.arguments, CODEC)
@@ -286,7 +286,7 @@ def test_an_input_that_is_not_data_is_a_serialization_error():
 
 
 def test_a_stored_input_that_no_longer_fits_is_named():
-    """A stored input that does not fit the parameters of today is an error that names workflow and field."""
+    """[19] A stored input that does not fit the parameters of today is an error that names workflow and field."""
     with pytest.raises(SerializationError) as caught:
         signup.start(CODEC.encode({"user": {"email": 1}}), CODEC)
 

@@ -33,7 +33,7 @@ def test_a_uuid_is_well_formed(place):
 
 @given(places, places)
 def test_places_share_nothing(one, other):
-    """Two places give the same values exactly when they are the same."""
+    """[100] Two places give the same values exactly when they are the same."""
     assert (one == other, one == other) == (
         uuid_at(*one) == uuid_at(*other),
         random_at(*one).random() == random_at(*other).random(),

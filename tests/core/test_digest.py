@@ -98,7 +98,7 @@ def body(amount):
 
 
 def test_changed_arguments_are_told_and_change_nothing():
-    """A stored outcome stands whatever the arguments are now; who asks is told of each entry that differs."""
+    """[98] A stored outcome stands whatever the arguments are now; who asks is told of each entry that differs."""
     live = Driven(body(1)).complete("0", "a").complete("1")
     told = []
     for amount in (1, 2):

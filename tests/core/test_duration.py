@@ -34,7 +34,7 @@ from reflow.errors import ConfigError
     ],
 )
 def test_a_duration_is_seconds_a_timedelta_or_text(duration, expected):
-    """Seconds, timedeltas and texts of numbers with units are durations, decimals and outer spaces allowed."""
+    """[10] Seconds, timedeltas and texts of numbers with units are durations, decimals and outer spaces allowed."""
     assert expected == to_micros(duration)
 
 
@@ -70,7 +70,8 @@ def test_a_duration_is_seconds_a_timedelta_or_text(duration, expected):
     ],
 )
 def test_anything_else_is_refused(duration):
-    """Negative, endless or unit-less durations, unknown units and other types are a ConfigError quoting the value."""
+    """[10] Negative, endless or unit-less durations, unknown units and other types are a ConfigError quoting the
+    value."""
     with pytest.raises(ConfigError) as caught:
         to_micros(duration, what="timeout")
 
@@ -110,7 +111,7 @@ def test_an_instant_round_trips(moment):
 
 @pytest.mark.parametrize("moment", [datetime(2026, 1, 1), "2026-01-01", 0, None])
 def test_a_moment_must_be_aware(moment):
-    """A naive datetime names no instant and is refused, as is anything that is no datetime."""
+    """[76] A naive datetime names no instant and is refused, as is anything that is no datetime."""
     with pytest.raises(ConfigError) as caught:
         to_instant(moment, what="the moment of sleep_until")
 

@@ -73,14 +73,14 @@ def test_the_tree_in_the_docstring_is_the_tree():
 
 
 def test_every_class_has_a_code_of_its_own():
-    """Codes are distinct, and no class only inherits one."""
+    """[174] Codes are distinct, and no class only inherits one."""
     codes = [vars(cls)["code"] for cls in subclasses(ReflowError)]
 
     assert len(codes) == len(set(codes))
 
 
 def test_codes_are_stable():
-    """Codes are compared across processes and versions, so they never change."""
+    """[174] Codes are compared across processes and versions, so they never change."""
     assert {
         "ReflowError": "reflow",
         "ConfigError": "config",
@@ -110,7 +110,7 @@ def test_codes_are_stable():
 @each_error
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_survives_pickling(error, protocol):
-    """Class, message, arguments and every field come back from a pickle."""
+    """[174] Class, message, arguments and every field come back from a pickle."""
     again = pickle.loads(pickle.dumps(error, protocol))
 
     assert (type(error), str(error), error.args, vars(error)) == (type(again), str(again), again.args, vars(again))
@@ -125,7 +125,7 @@ def test_an_error_survives_copying(error):
 
 
 def test_a_class_of_ones_own_survives_pickling():
-    """A subclass with a constructor of its own comes back as well."""
+    """[174] A subclass with a constructor of its own comes back as well."""
     again = pickle.loads(pickle.dumps(QuotaError(7)))
 
     assert (QuotaError, 7, "7 left") == (type(again), again.left, str(again))
@@ -141,7 +141,7 @@ class QuotaError(ReflowError):
 
 @each_error
 def test_to_dict_is_plain_data(error):
-    """to_dict() has type, code, message and every field, and can be written as JSON."""
+    """[174] to_dict() has type, code, message and every field, and can be written as JSON."""
     described = error.to_dict()
     JsonCodec().encode(described)
 
@@ -180,7 +180,7 @@ def raised(error, cause=None, *, context=None):
 
 
 def test_to_dict_has_the_chain_of_causes():
-    """Causes are described one inside the other, Reflow's own with their fields."""
+    """[174] Causes are described one inside the other, Reflow's own with their fields."""
     middle = raised(errors.RunNotFoundError("r"), KeyError("k"))
     chain = raised(errors.StorageError("get a run", "x"), middle).to_dict()["causes"]
 
@@ -244,7 +244,7 @@ def test_an_engine_that_knows_nothing_says_so():
 
 
 def test_a_failed_step_tells_about_its_error():
-    """Type name, message and traceback of what the step raised are fields of their own."""
+    """[177] Type name, message and traceback of what the step raised are fields of their own."""
     error = errors.StepFailedError("charge", "3", 2, FAILURE)
 
     assert ("CardDeclined", "no funds", "Traceback ...") == (error.error_type, error.error_message, error.traceback)

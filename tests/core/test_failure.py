@@ -213,7 +213,7 @@ def test_without_raises_a_step_raises_step_failed():
     "args", [(), ("no funds",), ("no funds", 5), ({"card": [1, None, 2.5]}, True), (b"\x00", "Grüße")], ids=repr
 )
 def test_a_listed_class_is_rebuilt(args):
-    """A listed exception with plain arguments keeps class, arguments and message."""
+    """[178] A listed exception with plain arguments keeps class, arguments and message."""
     error = CardDeclined(*args)
     again = through(caught(error))
 
@@ -242,7 +242,7 @@ def test_a_subclass_of_a_listed_class_is_rebuilt_as_the_listed_one():
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 def test_what_cannot_be_rebuilt_arrives_as_step_failed(error):
-    """A listed exception that its arguments do not give again arrives as StepFailedError with the message."""
+    """[178] A listed exception that its arguments do not give again arrives as StepFailedError with the message."""
     raises = (Reworded, Picky, ValueError, OSError, Unreadable)
     again = through(caught(error), raises)
 
@@ -261,7 +261,7 @@ def test_another_class_of_the_same_name_is_not_rebuilt():
 
 
 def test_a_class_that_changed_since_arrives_as_step_failed():
-    """An exception that the class of today can no longer be built from arrives as StepFailedError."""
+    """[178] An exception that the class of today can no longer be built from arrives as StepFailedError."""
     failure = capture_for((CardDeclined,), CardDeclined("no", 5), CODEC)
     changed = type("CardDeclined", (Exception,), {"__init__": lambda self, only: None})
     again = raised(stored(failure), (changed,))
@@ -277,14 +277,14 @@ def test_a_class_no_longer_listed_arrives_as_step_failed():
 
 
 def test_a_failure_names_no_code():
-    """A class is built only where the code lists it, whatever the stored failure says."""
+    """[21] A class is built only where the code lists it, whatever the stored failure says."""
     failure = Failure(type="SystemExit", message="3", bases=("SystemExit", "BaseException"), args=(3,))
 
     assert StepFailedError is type(raised(failure, (CardDeclined,)))
 
 
 def test_a_timeout_keeps_its_limit():
-    """A timed-out step arrives as StepTimeoutError with the limit."""
+    """[45] A timed-out step arrives as StepTimeoutError with the limit."""
     failure = capture_for((), StepTimeoutError("charge", "3", 2, Failure(type="TimeoutError", message=""), 2.5), CODEC)
     error = raised(stored(failure), attempts=2)
 
@@ -297,7 +297,7 @@ data = st.recursive(plain, lambda inner: st.lists(inner) | st.tuples(inner) | st
 
 @given(st.lists(data, max_size=3))
 def test_an_exception_arrives_faithful_or_as_step_failed(args):
-    """Whatever its arguments are: it arrives with the same arguments and message, or as StepFailedError."""
+    """[178] Whatever its arguments are: it arrives with the same arguments and message, or as StepFailedError."""
     error = CardDeclined(*args)
     again = through(error)
 

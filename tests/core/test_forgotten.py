@@ -25,7 +25,7 @@ def refused(body, *positions):
 
 
 def test_a_step_on_a_line_of_its_own():
-    """A command that was dropped is reported at the very next yield, before anything else is performed."""
+    """[9] A command that was dropped is reported at the very next yield, before anything else is performed."""
 
     def body():
         do("charge")
@@ -37,7 +37,7 @@ def test_a_step_on_a_line_of_its_own():
 
 
 def test_the_last_step_on_a_line_of_its_own():
-    """A command that was dropped after the last yield is reported at the return."""
+    """[9] A command that was dropped after the last yield is reported at the return."""
 
     def body():
         yield do("mail")
@@ -75,7 +75,7 @@ def test_a_collection_that_is_emptied_forgets_nothing():
 
 
 def test_any_command_can_be_forgotten():
-    """Sleeps and groups are found like steps."""
+    """[9] Sleeps and groups are found like steps."""
     found = []
     for make in (lambda: sleep(1), lambda: gather(), lambda: race(sleep(1))):
 
@@ -89,7 +89,7 @@ def test_any_command_can_be_forgotten():
 
 
 def test_a_command_forgotten_in_a_branch():
-    """A command dropped at the end of a branch is reported at the branch's return."""
+    """[9] A command dropped at the end of a branch is reported at the branch's return."""
 
     def branch():
         yield do("a")

@@ -63,7 +63,7 @@ def cleaning(name, *clean_up) -> Flow[str]:
 
 
 def test_gather_opens_all_members():
-    """With no limit all members are open before any of them has an outcome."""
+    """[48][60] With no limit all members are open before any of them has an outcome."""
     driven = Driven(returning(lambda: gather(do("a"), sleep(1), now(), branch("b", "c"), gather(do("d"))))())
 
     assert {"0.0": "a", "0.1": "sleep", "0.2": "now", "0.3.0": "b", "0.4.0": "d"} == driven.open
@@ -71,7 +71,7 @@ def test_gather_opens_all_members():
 
 @pytest.mark.parametrize("order", ["012", "021", "102", "120", "201", "210"])
 def test_gather_gives_values_in_argument_order(order):
-    """The result is a tuple in argument order, whatever the order of completion, live and on replay alike."""
+    """[49] The result is a tuple in argument order, whatever the order of completion, live and on replay alike."""
     body = returning(lambda: gather(do("a"), do("b"), do("c")))
     live = Driven(body())
     for member in order:
@@ -81,7 +81,7 @@ def test_gather_gives_values_in_argument_order(order):
 
 
 def test_gather_of_nothing():
-    """gather() gives () at once; gather(x) a tuple of one."""
+    """[50] gather() gives () at once; gather(x) a tuple of one."""
 
     def body():
         return (yield gather()), (yield gather(do("a"))), (yield gather(gather(), gather(gather())))
@@ -97,7 +97,7 @@ def test_members_that_need_no_entry():
 
 
 def test_a_gather_is_done_when_its_last_member_is():
-    """Nothing goes on before every member has settled."""
+    """[48] Nothing goes on before every member has settled."""
     driven = Driven(returning(lambda: gather(do("a"), do("b")))())
     driven.complete("0.1", 1)
 
@@ -105,7 +105,7 @@ def test_a_gather_is_done_when_its_last_member_is():
 
 
 def test_members_are_computed_at_run_time():
-    """The number of members can come from a recorded value."""
+    """[51] The number of members can come from a recorded value."""
 
     def body():
         count = yield do("count")
@@ -117,7 +117,7 @@ def test_members_are_computed_at_run_time():
 
 
 def test_limit_bounds_how_many_are_under_way():
-    """At most `limit` members are under way; the next one starts when one settles, in argument order."""
+    """[51] At most `limit` members are under way; the next one starts when one settles, in argument order."""
     driven = Driven(returning(lambda: gather(*(do(name) for name in "abcde"), limit=2))())
     seen = [list(driven.open)]
     for position in ("0.1", "0.0", "0.3", "0.2", "0.4"):
@@ -129,7 +129,7 @@ def test_limit_bounds_how_many_are_under_way():
 
 
 def test_a_limit_counts_whole_branches():
-    """A branch is one member from its first command to its return."""
+    """[51] A branch is one member from its first command to its return."""
     driven = Driven(returning(lambda: gather(branch("a", "b"), branch("c", "d"), limit=1))())
     seen = [list(driven.open.values())]
     for position in ("0.0.0", "0.0.1", "0.1.0"):
@@ -193,7 +193,7 @@ def test_a_timer_of_a_member_that_a_smaller_limit_holds_back():
 
 
 def test_a_failure_cancels_the_siblings():
-    """The first failing member cancels the others, and the gather raises."""
+    """[56] The first failing member cancels the others, and the gather raises."""
     driven = Driven(catching(lambda: gather(do("a"), do("b"), branch("c")))())
     driven.replay.opened.clear()
     driven.fail("0.1", BOOM)
@@ -203,7 +203,7 @@ def test_a_failure_cancels_the_siblings():
 
 
 def test_a_failure_is_raised_once_all_have_settled():
-    """The gather raises after the clean-up of the cancelled members, and not before."""
+    """[56] The gather raises after the clean-up of the cancelled members, and not before."""
     driven = Driven(catching(lambda: gather(do("a"), cleaning("b", "clean 1", "clean 2")))()).fail("0.0", BOOM)
     seen = [driven.open]
     for position in ("0.1.1", "0.1.2"):
@@ -214,7 +214,7 @@ def test_a_failure_is_raised_once_all_have_settled():
 
 
 def test_the_failure_reported_is_the_one_that_caused_it():
-    """A failure in the clean-up of a cancelled member does not hide the one that cancelled it."""
+    """[57] A failure in the clean-up of a cancelled member does not hide the one that cancelled it."""
     driven = Driven(catching(lambda: gather(cleaning("a", "clean"), do("b")))())
     driven.fail("0.1", BOOM).fail("0.0.1", KeyError("later")).complete("1")
 
@@ -223,7 +223,7 @@ def test_the_failure_reported_is_the_one_that_caused_it():
 
 @pytest.mark.parametrize("order", ["01", "10"])
 def test_of_several_failures_the_first_recorded_is_reported(order):
-    """Which failure is reported is decided by recorded order, so it is the same on replay."""
+    """[57] Which failure is reported is decided by recorded order, so it is the same on replay."""
     body = catching(lambda: gather(do("a"), do("b")))
     live = Driven(body()).fail(f"0.{order[0]}", BOOM).complete("1")
     again = Driven(body(), live.journal)
@@ -277,7 +277,7 @@ def test_a_branch_that_raises_at_once():
 
 
 def test_return_exceptions_gives_failures_in_their_places():
-    """With return_exceptions=True all members settle and failures are returned in their places."""
+    """[59] With return_exceptions=True all members settle and failures are returned in their places."""
     driven = Driven(returning(lambda: gather(do("a"), branch("b"), do("c"), return_exceptions=True))())
     a, b, c = driven.fail("0.0", BOOM).fail("0.1.0", KeyError("k")).complete("0.2", 5).value
 
@@ -298,7 +298,7 @@ def test_return_exceptions_returns_exceptions_only(error):
 
 
 def test_return_exceptions_gives_listed_classes_as_themselves():
-    """A class listed in raises= stands in its place as itself, live and on replay alike."""
+    """[59][178] A class listed in raises= stands in its place as itself, live and on replay alike."""
     body = returning(lambda: gather(do("a", raises=ValueError), return_exceptions=True))
     live = Driven(body()).fail("0.0", BOOM)
 
@@ -353,7 +353,7 @@ def test_a_branch_has_positions_of_its_own():
 
 
 def test_a_return_in_a_branch_ends_that_branch_only():
-    """`return` in a branch gives its value to the group."""
+    """[64] `return` in a branch gives its value to the group."""
 
     def early():
         if (yield do("a")):
@@ -378,7 +378,7 @@ def test_a_branch_without_commands():
 
 
 def test_branches_keep_their_results_apart():
-    """Results stay with their branch, however the branches are interleaved."""
+    """[63] Results stay with their branch, however the branches are interleaved."""
     body = returning(lambda: gather(branch("a1", "a2"), branch("b1", "b2")))
     values = []
     for order in (["0.0.0", "0.0.1", "0.1.0", "0.1.1"], ["0.1.0", "0.0.0", "0.1.1", "0.0.1"]):
@@ -415,7 +415,7 @@ def test_a_branch_has_a_context_of_its_own():
 
 @pytest.mark.parametrize("winner", [0, 1, 2])
 def test_the_first_to_settle_wins(winner):
-    """race gives index and value of the member that settled first; the others are cancelled."""
+    """[66] race gives index and value of the member that settled first; the others are cancelled."""
     body = returning(lambda: race(do("a"), do("b"), do("c")))
     live = Driven(body()).complete(f"0.{winner}", "x")
     losers = [f"0.{member}" for member in range(3) if member != winner]
@@ -425,12 +425,12 @@ def test_the_first_to_settle_wins(winner):
 
 
 def test_a_race_of_one():
-    """A race of one is won by it."""
+    """[65] A race of one is won by it."""
     assert Winner(0, 1) == Driven(returning(lambda: race(do("a")))()).complete("0.0", 1).value
 
 
 def test_the_first_to_settle_may_fail():
-    """If the first to settle failed, its failure is raised at the yield, and the others are cancelled."""
+    """[66] If the first to settle failed, its failure is raised at the yield, and the others are cancelled."""
     driven = Driven(catching(lambda: race(do("a"), do("b")))()).fail("0.1", BOOM)
 
     assert ({"1": "caught"}, ["0.0"]) == (driven.open, driven.replay.cancelled)
@@ -445,7 +445,7 @@ def test_a_member_that_needs_no_entry_wins_at_once():
 
 
 def test_the_body_goes_on_while_losers_clean_up():
-    """The loser of a race is cancelled and cleans up beside the body, which goes on at once."""
+    """[67] The loser of a race is cancelled and cleans up beside the body, which goes on at once."""
 
     def body():
         winner = yield race(do("a"), cleaning("b", "clean"))
@@ -460,7 +460,7 @@ def test_the_body_goes_on_while_losers_clean_up():
 
 @pytest.mark.parametrize("body_raises", [False, True])
 def test_a_run_does_not_end_before_its_losers_have(body_raises):
-    """A run that returns or raises leaves no orphan: it has ended once the clean-up of losers has settled."""
+    """[68] A run that returns or raises leaves no orphan: it has ended once the clean-up of losers has settled."""
 
     def body():
         yield race(do("a"), cleaning("b", "clean 1", "clean 2"), race(cleaning("c", "clean 3"), do("d")))
@@ -539,7 +539,7 @@ def test_a_loser_that_does_not_let_go_is_still_a_loser():
 
 
 def test_a_race_inside_a_gather_and_a_gather_inside_a_race():
-    """Groups work inside each other at any depth."""
+    """[65] Groups work inside each other at any depth."""
     body = returning(lambda: gather(race(gather(do("a"), do("b")), do("c")), race(do("d"))))
     driven = Driven(body())
     for position, value in (("0.0.0.1", 2), ("0.1.0", 4), ("0.0.0.0", 1)):
@@ -659,7 +659,7 @@ def test_return_exceptions_does_not_return_a_cancellation():
 
 
 def test_a_cancelled_member_has_no_entry():
-    """A late result of a cancelled member has nowhere to go: its command is not open any more."""
+    """[67] A late result of a cancelled member has nowhere to go: its command is not open any more."""
     driven = Driven(returning(lambda: race(do("a"), do("b")))()).complete("0.0")
 
     assert ({}, ["0.0"]) == (driven.open, [entry.position for entry in driven.journal])

@@ -85,7 +85,7 @@ YIELDED = [
 
 @pytest.mark.parametrize(("make", "problem"), YIELDED, ids=[problem[:40] for _, problem in YIELDED])
 def test_what_is_no_command_cannot_be_yielded(make, problem):
-    """Anything but a command that is yielded is answered at once: what it was, what to write, and where."""
+    """[9] Anything but a command that is yielded is answered at once: what it was, what to write, and where."""
 
     def body():
         yield make()  # here
@@ -110,7 +110,7 @@ RETURNED = [
 
 @pytest.mark.parametrize(("make", "problem"), RETURNED, ids=[problem[:40] for _, problem in RETURNED])
 def test_what_still_has_to_run_cannot_be_returned(make, problem):
-    """A generator, coroutine, call or command that is returned is answered at once, with the line of the return."""
+    """[9] A generator, coroutine, call or command that is returned is answered at once, with the line of the return."""
 
     def body():
         if make is None:
@@ -132,7 +132,7 @@ def test_anything_else_can_be_returned(value):
 
 
 def test_a_misuse_in_a_branch_has_the_line_in_the_branch():
-    """What a branch yields or returns by mistake is reported with its line in the branch."""
+    """[9] What a branch yields or returns by mistake is reported with its line in the branch."""
 
     def yields():
         yield 5  # here
@@ -150,7 +150,7 @@ def test_a_misuse_in_a_branch_has_the_line_in_the_branch():
 
 
 def test_a_misuse_in_a_helper_has_the_line_in_the_helper():
-    """What a helper yields by mistake is reported with its line in the helper, however deep."""
+    """[9] What a helper yields by mistake is reported with its line in the helper, however deep."""
 
     def inner():
         yield from do("a")

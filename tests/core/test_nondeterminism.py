@@ -53,7 +53,7 @@ def test_the_same_code_matches():
 
 
 def test_a_renamed_step():
-    """A step of another name at a recorded position is found, with both names and the line of the yield."""
+    """[95] A step of another name at a recorded position is found, with both names and the line of the yield."""
 
     def body():
         yield do("renamed")  # here
@@ -63,7 +63,7 @@ def test_a_renamed_step():
 
 @pytest.mark.parametrize(("make", "yielded"), [(lambda: sleep(1), "sleep"), (lambda: now(), "now")])
 def test_a_swapped_kind(make, yielded):
-    """A command of another kind at a recorded position is found."""
+    """[96] A command of another kind at a recorded position is found."""
 
     def body():
         yield make()  # here
@@ -72,7 +72,7 @@ def test_a_swapped_kind(make, yielded):
 
 
 def test_a_kind_with_the_same_name():
-    """A step that happens to be called like another kind of command is not taken for it."""
+    """[96] A step that happens to be called like another kind of command is not taken for it."""
 
     def body():
         yield do("sleep")  # here
@@ -81,7 +81,7 @@ def test_a_kind_with_the_same_name():
 
 
 def test_an_inserted_command():
-    """A command inserted before a recorded one is found at its position."""
+    """[96] A command inserted before a recorded one is found at its position."""
 
     def body():
         yield do("a")
@@ -92,7 +92,7 @@ def test_an_inserted_command():
 
 
 def test_an_inserted_command_without_an_entry():
-    """A command that leaves no entry shifts the positions after it, and is found as well."""
+    """[96] A command that leaves no entry shifts the positions after it, and is found as well."""
 
     def body():
         yield new_uuid()
@@ -102,7 +102,7 @@ def test_an_inserted_command_without_an_entry():
 
 
 def test_a_removed_command():
-    """A command taken out is found at the entry that it left."""
+    """[96] A command taken out is found at the entry that it left."""
 
     def body():
         yield gather(do("b"), part("b1", "b2"), do("c"))  # here
@@ -111,7 +111,7 @@ def test_a_removed_command():
 
 
 def test_entries_left_over_at_the_return():
-    """Code that returns while entries are left over is found, with the line of the return."""
+    """[97] Code that returns while entries are left over is found, with the line of the return."""
 
     def body():
         yield do("a")
@@ -123,7 +123,7 @@ def test_entries_left_over_at_the_return():
 
 
 def test_entries_left_over_at_a_raise():
-    """Code that raises while entries are left over is found too: not a hang, not another failure."""
+    """[97] Code that raises while entries are left over is found too: not a hang, not another failure."""
 
     def body():
         yield do("a")
@@ -133,7 +133,7 @@ def test_entries_left_over_at_a_raise():
 
 
 def test_entries_left_over_beside_clean_up():
-    """Entries left over while losers still clean up are found as well."""
+    """[97] Entries left over while losers still clean up are found as well."""
 
     def loser():
         try:
@@ -150,7 +150,7 @@ def test_entries_left_over_beside_clean_up():
 
 
 def test_a_narrower_gather():
-    """A gather that lost members is found at the entry of a member that is no more."""
+    """[96] A gather that lost members is found at the entry of a member that is no more."""
 
     def body():
         yield do("a")
@@ -172,7 +172,7 @@ def test_a_narrower_gather_whose_last_entries_are_of_lost_members():
 
 
 def test_a_wider_gather_that_was_already_done():
-    """A member added to a gather that the journal has gone beyond is found at the next entry."""
+    """[96] A member added to a gather that the journal has gone beyond is found at the next entry."""
 
     def body():
         yield do("a")
@@ -183,7 +183,7 @@ def test_a_wider_gather_that_was_already_done():
 
 
 def test_a_gather_that_became_a_step():
-    """A group that became a single command is found, and the other way round."""
+    """[96] A group that became a single command is found, and the other way round."""
 
     def body():
         yield do("a")
@@ -193,7 +193,7 @@ def test_a_gather_that_became_a_step():
 
 
 def test_a_step_that_became_a_gather():
-    """A single command that became a group is found."""
+    """[96] A single command that became a group is found."""
 
     def body():
         yield gather(do("a"))  # here
@@ -202,7 +202,7 @@ def test_a_step_that_became_a_gather():
 
 
 def test_members_in_another_order():
-    """Swapped members are found by their names."""
+    """[96] Swapped members are found by their names."""
 
     def body():
         yield do("a")
@@ -212,7 +212,7 @@ def test_members_in_another_order():
 
 
 def test_a_change_inside_a_branch():
-    """A change inside a branch is found with the line in the branch."""
+    """[96] A change inside a branch is found with the line in the branch."""
 
     def changed():
         yield do("b1")
@@ -226,7 +226,7 @@ def test_a_change_inside_a_branch():
 
 
 def test_a_shorter_branch():
-    """A branch that lost its last command is found at the entry that it left."""
+    """[96] A branch that lost its last command is found at the entry that it left."""
 
     def body():
         yield do("a")
@@ -237,7 +237,7 @@ def test_a_shorter_branch():
 
 
 def test_a_gather_that_became_a_race():
-    """A race ends with the first member, so the entries of the others are left over."""
+    """[97] A race ends with the first member, so the entries of the others are left over."""
 
     def body():
         yield do("a")
@@ -248,7 +248,7 @@ def test_a_gather_that_became_a_race():
 
 
 def test_a_race_that_became_a_gather():
-    """A gather goes on only when all have settled, so the entry after the race comes too soon."""
+    """[96] A gather goes on only when all have settled, so the entry after the race comes too soon."""
 
     def body():
         yield gather(do("a"), do("b"))  # here
@@ -324,7 +324,7 @@ def test_a_body_cannot_swallow_it(cls):
 
 
 def test_changed_arguments_are_not_a_divergence():
-    """Other arguments at an unchanged position: the recorded outcome stands."""
+    """[98] Other arguments at an unchanged position: the recorded outcome stands."""
 
     def body():
         return (yield do("a", timeout="5s"))

@@ -54,7 +54,7 @@ def test_a_body_runs_to_its_first_command():
 
 
 def test_one_command_after_the_other():
-    """No command is open before the previous one has its outcome."""
+    """[6] No command is open before the previous one has its outcome."""
     driven, seen = Driven(chain()), []
     for position in ("0", "1", "2"):
         seen.append(driven.open)
@@ -71,7 +71,7 @@ def test_results_are_local_variables():
 
 
 def test_a_recorded_journal_puts_the_body_where_it_was():
-    """Replaying entries gives the same variables and the same open command as living through them."""
+    """[33] Replaying entries gives the same variables and the same open command as living through them."""
     live = Driven(chain()).complete("0", "x").complete("1", None)
     again = Driven(chain(), live.journal)
 
@@ -79,14 +79,14 @@ def test_a_recorded_journal_puts_the_body_where_it_was():
 
 
 def test_replaying_twice_changes_nothing():
-    """Two replays of one journal end the same."""
+    """[32] Two replays of one journal end the same."""
     journal = [entry_of("0", "a", 1), entry_of("1", "b", 2), entry_of("2", "c", 3)]
 
     assert [[1, 2, 3], [1, 2, 3]] == [Driven(chain(), journal).value for _ in range(2)]
 
 
 def test_a_body_without_commands_ends_at_once():
-    """A body that returns before its first yield has ended after its start."""
+    """[7] A body that returns before its first yield has ended after its start."""
 
     def body():
         return 5
@@ -96,7 +96,7 @@ def test_a_body_without_commands_ends_at_once():
 
 
 def test_no_return_value_is_none():
-    """A body that falls off its end gives None."""
+    """[93] A body that falls off its end gives None."""
 
     def body():
         yield do("a")
@@ -105,7 +105,7 @@ def test_no_return_value_is_none():
 
 
 def test_a_return_ends_the_body_anywhere():
-    """`return` completes the run; commands after it are never opened."""
+    """[93] `return` completes the run; commands after it are never opened."""
 
     def body():
         if (yield do("a")):
@@ -116,7 +116,7 @@ def test_a_return_ends_the_body_anywhere():
 
 
 def test_a_path_is_taken_by_recorded_values():
-    """Branches and loops over recorded values take the same path on replay."""
+    """[90] Branches and loops over recorded values take the same path on replay."""
 
     def body():
         total, page = 0, 0
@@ -138,7 +138,7 @@ def test_a_path_is_taken_by_recorded_values():
 
 
 def test_an_exception_of_the_body_is_its_outcome():
-    """An exception in the workflow's own code ends the run with it."""
+    """[92] An exception in the workflow's own code ends the run with it."""
 
     def body():
         yield do("a")
@@ -287,7 +287,7 @@ def returning(annotation):
 
 @pytest.mark.parametrize(("value", "annotation"), VALUES, ids=lambda part: repr(part)[:30])
 def test_a_value_arrives_as_the_annotated_type(value, annotation):
-    """What a step returned arrives equal and of the annotated type, live and on replay alike."""
+    """[15] What a step returned arrives equal and of the annotated type, live and on replay alike."""
     live = Driven(returning(annotation)()).complete("0", value)
     again = Driven(returning(annotation)(), live.journal)
 
@@ -295,7 +295,7 @@ def test_a_value_arrives_as_the_annotated_type(value, annotation):
 
 
 def test_live_equals_replay_without_an_annotation():
-    """Without an annotation a tuple comes back as a list the first time too."""
+    """[15] Without an annotation a tuple comes back as a list the first time too."""
     live = Driven(returning(Any)()).complete("0", (1, Point(2, 3.0)))
 
     assert [[1, [2, 3.0]]] * 2 == [live.value, Driven(returning(Any)(), live.journal).value]
@@ -328,7 +328,7 @@ def test_every_kind_has_a_result_type():
 
 
 def test_a_value_that_no_longer_fits_is_named():
-    """A stored value that does not fit the type of today is an error naming run, position, step and field."""
+    """[19] A stored value that does not fit the type of today is an error naming run, position, step and field."""
     entry = entry_of("0", "fn", {"name": "pen", "price": None})
     with pytest.raises(SerializationError) as caught:
         Driven(returning(Item)(), [entry])
@@ -342,7 +342,7 @@ def test_a_value_that_no_longer_fits_is_named():
 @pytest.mark.parametrize("failed", [False, True])
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x93\x01", b"\x01\x02"], ids=repr)
 def test_corrupt_bytes_are_named(payload, failed):
-    """Damaged bytes are an error naming run, position and step, never a wrong value; of a failure as well."""
+    """[19] Damaged bytes are an error naming run, position and step, never a wrong value; of a failure as well."""
     with pytest.raises(SerializationError) as caught:
         Driven(returning(int)(), [Entry("0", "step", "fn", failed, payload, 1, 0, 0)])
 
@@ -390,7 +390,7 @@ def careful(**options):
 
 
 def test_a_failed_step_raises_at_its_yield():
-    """A failed step raises StepFailedError at its yield, where the workflow may catch it and go on."""
+    """[35][177] A failed step raises StepFailedError at its yield, where the workflow may catch it and go on."""
     live = Driven(careful()).fail("0", Declined("no funds"))
     expected = (StepFailedError, "step 'charge' failed after 1 attempt: Declined: no funds")
 
@@ -411,14 +411,14 @@ def test_a_failure_not_caught_ends_the_run():
 
 
 def test_a_listed_class_is_raised_as_itself():
-    """A class listed in raises= is raised as itself, live and on replay alike."""
+    """[178] A class listed in raises= is raised as itself, live and on replay alike."""
     live = Driven(careful(raises=Declined)).fail("0", Declined("no", 5))
 
     assert [(Declined, "('no', 5)")] * 2 == [live.value, Driven(careful(raises=Declined), live.journal).value]
 
 
 def test_a_listed_class_that_cannot_be_rebuilt():
-    """A listed exception that plain data does not give again is StepFailedError, live and on replay alike."""
+    """[178] A listed exception that plain data does not give again is StepFailedError, live and on replay alike."""
     live = Driven(careful(raises=Declined)).fail("0", Declined(object))
     again = Driven(careful(raises=Declined), live.journal)
 
@@ -427,7 +427,7 @@ def test_a_listed_class_that_cannot_be_rebuilt():
 
 
 def test_a_timeout_is_a_failed_step():
-    """A timed-out step raises StepTimeoutError, which carries the limit."""
+    """[45] A timed-out step raises StepTimeoutError, which carries the limit."""
 
     def body():
         try:
@@ -495,7 +495,7 @@ def test_a_sleep_gives_none():
 
 
 def test_now_gives_what_was_recorded():
-    """now() gives the recorded time on every replay."""
+    """[100] now() gives the recorded time on every replay."""
 
     def body():
         return (yield now())
@@ -507,7 +507,7 @@ def test_now_gives_what_was_recorded():
 
 
 def test_identity_and_randomness_need_no_entry():
-    """new_uuid() and new_random() are answered at once from run id and position, and leave no entry."""
+    """[100] new_uuid() and new_random() are answered at once from run id and position, and leave no entry."""
 
     def body():
         return (yield new_uuid()), (yield new_random()).random(), (yield new_uuid())
@@ -518,7 +518,7 @@ def test_identity_and_randomness_need_no_entry():
 
 
 def test_runs_differ_in_identity_and_randomness():
-    """Another run gets other values in the same place."""
+    """[100] Another run gets other values in the same place."""
 
     def body():
         return (yield new_uuid())

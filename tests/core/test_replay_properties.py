@@ -51,7 +51,7 @@ def settle(run, entry):
 @law
 @given(programs(), orders())
 def test_every_prefix_puts_the_program_where_it_was(program, order):
-    """After replaying any prefix, exactly what was open live is open, in the same order, and the same was seen."""
+    """[33] After replaying any prefix, exactly what was open live is open, in the same order, and the same was seen."""
     live, views = lived(program, order)
     for length, (view, timers) in enumerate(views):
         with Running(program, live.journal[:length], timers) as again:
@@ -61,7 +61,7 @@ def test_every_prefix_puts_the_program_where_it_was(program, order):
 @law
 @given(programs(), orders(), st.data())
 def test_going_on_gives_what_the_uninterrupted_run_gave(program, order, data):
-    """After a crash at any entry, going on in the same order gives the same outcome and the same journal."""
+    """[28][32] After a crash at any entry, going on in the same order gives the same outcome and the same journal."""
     live, _ = lived(program, order)
     length = data.draw(st.integers(0, len(live.journal)))
     with Running(program, live.journal[:length]) as again:
@@ -74,7 +74,7 @@ def test_going_on_gives_what_the_uninterrupted_run_gave(program, order, data):
 @law
 @given(programs(), orders(), st.data())
 def test_crashing_again_and_again_changes_nothing(program, order, data):
-    """However often a run is dropped and replayed on its way, it ends the same."""
+    """[32] However often a run is dropped and replayed on its way, it ends the same."""
     live, _ = lived(program, order)
     crashes = data.draw(st.sets(st.integers(0, len(live.journal))))
     run = Running(program)

@@ -27,12 +27,12 @@ def delays(policy, attempts, jitter=1.0):
 
 
 def test_without_a_policy_there_is_one_attempt():
-    """Without retry= a step has exactly one attempt."""
+    """[35] Without retry= a step has exactly one attempt."""
     assert [None] == delays(None, 1)
 
 
 def test_no_wait_follows_the_last_attempt():
-    """With max_attempts=N the body is tried up to N times, and no wait follows the last."""
+    """[38] With max_attempts=N the body is tried up to N times, and no wait follows the last."""
     assert [1, 1, None, None] == delays(Retry(max_attempts=3, backoff="constant", jitter=False), 4)
 
 
@@ -40,17 +40,17 @@ def test_no_wait_follows_the_last_attempt():
     ("backoff", "expected"), [("constant", [2, 2, 2, 2]), ("linear", [2, 4, 6, 8]), ("exponential", [2, 4, 8, 16])]
 )
 def test_backoffs(backoff, expected):
-    """Constant waits d, d, d; linear d, 2d, 3d; exponential d, 2d, 4d."""
+    """[37] Constant waits d, d, d; linear d, 2d, 3d; exponential d, 2d, 4d."""
     assert expected == delays(Retry(max_attempts=9, backoff=backoff, initial_delay="2s", jitter=False), 4)
 
 
 def test_a_delay_is_capped():
-    """No wait is longer than max_delay."""
+    """[39] No wait is longer than max_delay."""
     assert [4, 8, 10, 10] == delays(Retry(max_attempts=9, initial_delay=4, max_delay="10s", jitter=False), 4)
 
 
 def test_jitter_takes_a_part_of_the_delay():
-    """Jitter, on by default, waits a random part from nothing to all; switched off, it waits all of it."""
+    """[37] Jitter, on by default, waits a random part from nothing to all; switched off, it waits all of it."""
     policy = Retry(initial_delay=4)
 
     assert [[0.0], [1.0], [4.0]] == [delays(policy, 1, jitter) for jitter in (0.0, 0.25, 1.0)]
@@ -65,7 +65,7 @@ def test_a_delay_of_nothing():
     ("hint", "expected"), [(7, 7), (0, 0), (0.5, 0.5), (timedelta(minutes=1), 60), ("2h", 7200)], ids=str
 )
 def test_retry_after_wins(hint, expected):
-    """A retry_after on the exception wins over the policy, its cap and its jitter."""
+    """[39] A retry_after on the exception wins over the policy, its cap and its jitter."""
     policy = Retry(initial_delay=1, max_delay=5)
 
     assert expected * SECOND == next_delay(policy, 1, RateLimited(hint), 0.5)
@@ -84,7 +84,7 @@ def test_retry_after_grants_no_attempt():
 
 @pytest.mark.parametrize("give_up_on", [LookupError, (ZeroDivisionError, LookupError)])
 def test_classes_excluded_from_retry(give_up_on):
-    """An exception of a class in give_up_on, or of a subclass, is not tried again; others are."""
+    """[39] An exception of a class in give_up_on, or of a subclass, is not tried again; others are."""
     policy = Retry(give_up_on=give_up_on, jitter=False)
 
     assert [None, SECOND] == [next_delay(policy, 1, error, 0.0) for error in (KeyError("k"), BOOM)]
@@ -110,7 +110,7 @@ def test_classes_excluded_from_retry(give_up_on):
     ids=str,
 )
 def test_a_wrong_policy_is_refused_where_it_is_written(options, quoted):
-    """A wrong value is a ConfigError quoting it, when the policy is built and not when a step fails."""
+    """[11] A wrong value is a ConfigError quoting it, when the policy is built and not when a step fails."""
     with pytest.raises(ConfigError) as caught:
         Retry(**options)
 
@@ -137,7 +137,7 @@ policies = st.builds(
 
 @given(policies, st.integers(1, 1_001), st.floats(0, 1))
 def test_a_delay_is_within_bounds(policy, attempts, jitter):
-    """A wait is never negative and never above max_delay, and there is one exactly while attempts are left."""
+    """[38][39] A wait is never negative and never above max_delay, and there is one exactly while attempts are left."""
     wait = next_delay(policy, attempts, BOOM, jitter)
 
     if attempts >= policy.max_attempts:

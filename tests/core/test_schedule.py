@@ -69,8 +69,8 @@ SECOND = 1_000_000
     ],
 )
 def test_wrong_cron_text_is_refused(cron, problem):
-    """Malformed, too short, too long, out of range, backwards, stepless or never matching cron text is a ConfigError
-    that quotes it (Promise 162)."""
+    """[162] Malformed, too short, too long, out of range, backwards, stepless or never matching cron text is a
+    ConfigError that quotes it."""
     with pytest.raises(ConfigError) as caught:
         Recurrence(cron=cron)
 
@@ -92,8 +92,8 @@ def test_wrong_cron_text_is_refused(cron, problem):
     ids=str,
 )
 def test_a_recurrence_is_an_interval_or_cron(options, problem):
-    """Exactly one of every= and cron= is given, an interval is a second or more and has no zone; anything else is a
-    ConfigError (Promise 151)."""
+    """[151] Exactly one of every= and cron= is given, an interval is a second or more and has no zone; anything else is
+    a ConfigError."""
     with pytest.raises(ConfigError) as caught:
         Recurrence(**options)
 
@@ -104,7 +104,7 @@ def test_a_recurrence_is_an_interval_or_cron(options, problem):
     "tz", ["Europe/Berlni", "europe", "America", "", "../UTC", "/etc/localtime", "\0", "é", None, 1]
 )
 def test_an_unknown_zone_is_refused(tz):
-    """A zone that the system does not know is a ConfigError that quotes it and speaks of tzdata (Promise 151)."""
+    """[151] A zone that the system does not know is a ConfigError that quotes it and speaks of tzdata."""
     with pytest.raises(ConfigError) as caught:
         Recurrence(cron="@daily", tz=tz)
 
@@ -194,7 +194,7 @@ HOURLY = Recurrence(every="1h")
 
 
 def test_the_default_key():
-    """The key names the workflow, and is the same in every process and release: it is stored (Promise 157)."""
+    """[157] The key names the workflow, and is the same in every process and release: it is stored."""
     assert "nightly:c4b51d580147edff" == schedule_key("nightly", HOURLY, {"path": "a.csv", "limit": 3})
 
 
@@ -210,8 +210,8 @@ def test_the_default_key():
     ids=["dict", "numbers", "set", "object", "datetime"],
 )
 def test_equal_input_gives_one_key(arguments, same):
-    """The order of keys and of the members of a set does not count, and values count as the data they are stored as
-    (Promise 157)."""
+    """[157] The order of keys and of the members of a set does not count, and values count as the data they are stored
+    as."""
     assert schedule_key("nightly", HOURLY, arguments) == schedule_key("nightly", HOURLY, same)
 
 
@@ -221,8 +221,7 @@ def test_keys_of_several_types():
 
 
 def test_whatever_differs_gives_another_key():
-    """Another workflow, recurrence, zone or input makes another schedule; another spelling of them does not
-    (Promise 157)."""
+    """[157] Another workflow, recurrence, zone or input makes another schedule; another spelling of them does not."""
     berlin, daily = Recurrence(cron="@daily", tz="Europe/Berlin"), Recurrence(cron="@daily")
     keys = [
         *(schedule_key("nightly", each, {"n": 1}) for each in (HOURLY, Recurrence(every="2h"), daily, berlin)),
@@ -243,5 +242,5 @@ def test_whatever_differs_gives_another_key():
     ],
 )
 def test_the_run_id_of_an_occurrence(moment, expected):
-    """An occurrence's run id follows from key and instant, so that several engines make one run (Promise 153)."""
+    """An occurrence's run id follows from key and instant, so that several engines make one run."""
     assert expected == occurrence_run_id("nightly", to_instant(datetime.fromisoformat(moment), what="moment"))

@@ -127,8 +127,8 @@ instants = st.integers(0, 130 * 365 * DAY)
 @law
 @given(crons(), windows(), st.integers(1, MINUTE))
 def test_no_minute_is_missed_or_added(cron, window, offset):
-    """Near a change of clocks, the occurrences one after another are those that a look at every minute finds, whatever
-    the zone (Promise 163)."""
+    """[163] Near a change of clocks, the occurrences one after another are those that a look at every minute finds,
+    whatever the zone."""
     name, start, end = window
     recurrence, found, at = Recurrence(cron=cron[0], tz=name), [], start - offset
     while (at := recurrence.next_after(at, 0)) < end:
@@ -140,7 +140,7 @@ def test_no_minute_is_missed_or_added(cron, window, offset):
 @law
 @given(crons(), windows())
 def test_the_occurrences_before_are_those_that_came(cron, window):
-    """Walking back from an instant meets the same occurrences as walking forward to it (Promise 163)."""
+    """[163] Walking back from an instant meets the same occurrences as walking forward to it."""
     name, start, end = window
     found = takewhile(lambda at: at >= start, Recurrence(cron=cron[0], tz=name).before(end, 0))
 
@@ -150,8 +150,8 @@ def test_the_occurrences_before_are_those_that_came(cron, window):
 @law
 @given(crons(), st.sampled_from(PLACES), instants)
 def test_every_occurrence_is_a_time_of_the_text(cron, place, instant):
-    """Any time within a century, the next occurrence is strictly later, at second 0, and a time of the text on the
-    clock of its zone, or that to which the clock has jumped over such a time (Promise 160)."""
+    """[160] Any time within a century, the next occurrence is strictly later, at second 0, and a time of the text on
+    the clock of its zone, or that to which the clock has jumped over such a time."""
     occurrence = Recurrence(cron=cron[0], tz=place[0]).next_after(instant, 0)
     shown, _, jumped = walls(occurrence, ZoneInfo(place[0]))
 
@@ -162,8 +162,7 @@ def test_every_occurrence_is_a_time_of_the_text(cron, place, instant):
 @law
 @given(recurrences, instants, instants, st.floats(0, 1))
 def test_nothing_lies_between(recurrence, instant, anchor, part):
-    """The next occurrence is the same for every instant up to it, so a restart neither adds nor loses one
-    (Promise 153)."""
+    """[160] The next occurrence is the same for every instant up to it, so a restart neither adds nor loses one."""
     occurrence = recurrence.next_after(instant, anchor)
     between = instant + int((occurrence - 1 - instant) * part)
 
@@ -183,7 +182,7 @@ def test_before_and_after_agree(recurrence, instant, anchor):
 @law
 @given(st.integers(SECOND, 400 * DAY), instants, instants)
 def test_an_interval_keeps_its_cadence(period, instant, anchor):
-    """Occurrences of an interval are whole intervals after the anchor, and never more than one ahead (Promise 160)."""
+    """[160] Occurrences of an interval are whole intervals after the anchor, and never more than one ahead."""
     occurrence = Recurrence(every=timedelta(microseconds=period)).next_after(instant, anchor)
 
     assert (0, True) == ((occurrence - anchor) % period, occurrence > anchor)
@@ -193,8 +192,8 @@ def test_an_interval_keeps_its_cadence(period, instant, anchor):
 @law
 @given(recurrences, instants, st.integers(0, FIFTY_YEARS), st.sampled_from(["skip", "once", "all"]))
 def test_what_is_due_is_in_order(recurrence, anchor, downtime, missed):
-    """Whatever the downtime, something fires exactly when something is due, each once, oldest first, not before it is
-    due, and the next time is the first after now (Promise 154)."""
+    """[152][155] Whatever the downtime, something fires exactly when something is due, each once, oldest first, not
+    before it is due, and the next time is the first after now."""
     next_at = recurrence.next_after(anchor, anchor)
     now = anchor + downtime
     due = due_occurrences(recurrence, next_at=next_at, now=now, anchor=anchor, missed=missed)
@@ -208,7 +207,7 @@ def test_what_is_due_is_in_order(recurrence, anchor, downtime, missed):
 @law
 @given(recurrences, instants, st.integers(0, 40), st.floats(0, 1))
 def test_every_missed_occurrence_is_accounted_for(recurrence, anchor, count, part):
-    """With few missed, "all" fires each of them, "skip" the latest, "once" the earliest (Promise 155)."""
+    """[155] With few missed, "all" fires each of them, "skip" the latest, "once" the earliest."""
     came = [recurrence.next_after(anchor, anchor)]
     for _ in range(count):
         came.append(recurrence.next_after(came[-1], anchor))
@@ -227,8 +226,8 @@ def test_every_missed_occurrence_is_accounted_for(recurrence, anchor, count, par
 @law
 @given(recurrences, st.integers(0, 30 * 365 * DAY), st.sampled_from(["skip", "once", "all"]))
 def test_catching_up_is_bounded(recurrence, anchor, missed):
-    """After fifty years without an engine, no more than a thousand fire and no more than a thousand are counted
-    (Promise 160)."""
+    """[160] After fifty years without an engine, no more than a thousand fire and no more than a thousand are
+    counted."""
     due = due_occurrences(recurrence, next_at=anchor, now=anchor + FIFTY_YEARS, anchor=anchor, missed=missed)
 
     assert [True, True] == [1 <= len(due.fire) <= MOST_MISSED, due.skipped <= MOST_MISSED]
@@ -237,5 +236,5 @@ def test_catching_up_is_bounded(recurrence, anchor, missed):
 @law
 @given(recurrences)
 def test_a_recurrence_comes_back_from_its_text(recurrence):
-    """What is stored of a recurrence, its text, gives it back (Promise 151)."""
+    """[151] What is stored of a recurrence, its text, gives it back."""
     assert recurrence == Recurrence.parse(recurrence.to_text())

@@ -55,8 +55,8 @@ def times(cron, start, count=3, tz="UTC"):
     ],
 )
 def test_what_cron_text_means(cron, same):
-    """Fields are `*`, ranges, lists and steps, names in any case, 0 and 7 are Sunday, and there are shorthands
-    (Promise 161)."""
+    """[161] Fields are `*`, ranges, lists and steps, names in any case, 0 and 7 are Sunday, and there are
+    shorthands."""
     assert times(same, "2026-03-10T12:00", 40) == times(cron, "2026-03-10T12:00", 40)
 
 
@@ -72,8 +72,8 @@ def test_what_cron_text_means(cron, same):
     ],
 )
 def test_two_narrowed_day_fields_mean_either(cron, expected):
-    """Day of month and day of week both narrowed mean either; where one begins with a star, both have to match
-    (Promise 161)."""
+    """[161] Day of month and day of week both narrowed mean either; where one begins with a star, both have to
+    match."""
     assert expected == times(cron, "2026-04-01T00:00")
 
 
@@ -89,14 +89,14 @@ def test_two_narrowed_day_fields_mean_either(cron, expected):
     ],
 )
 def test_days_that_not_every_month_has(cron, start, expected):
-    """Months without the day are skipped, and 29 February comes in leap years only, forty years ahead if need be
-    (Promise 160)."""
+    """[160] Months without the day are skipped, and 29 February comes in leap years only, forty years ahead if need
+    be."""
     assert expected == times(cron, start)
 
 
 @pytest.mark.parametrize("start", ["2026-03-10T12:00", "2026-03-10T12:00:00.000001", "2026-03-10T12:14:59.999999"])
 def test_an_occurrence_is_strictly_after_and_at_second_0(start):
-    """The next occurrence is strictly after the instant, and cron times are at second 0 (Promise 160)."""
+    """[160] The next occurrence is strictly after the instant, and cron times are at second 0."""
     assert instant("2026-03-10T12:15") == Recurrence(cron="*/15 * * * *").next_after(instant(start), 0)
 
 
@@ -105,8 +105,8 @@ def test_an_occurrence_is_strictly_after_and_at_second_0(start):
     [(-5, 3), (0, 3), (2.999_999, 3), (3, 6), (3.000_001, 6), (3e9, 3e9 + 3)],
 )
 def test_an_interval_is_counted_from_its_anchor(after, expected):
-    """Nothing fires at the anchor or before it; after it, occurrences are whole intervals from it, a moment or a
-    century later (Promise 152)."""
+    """[152] Nothing fires at the anchor or before it; after it, occurrences are whole intervals from it, a moment or a
+    century later."""
     anchor = instant("2026-03-10T12:34:56.789")
 
     assert anchor + expected * SECOND == Recurrence(every="3s").next_after(anchor + round(after * SECOND), anchor)
@@ -151,15 +151,15 @@ def shown(cron, tz, start, count):
     ],
 )
 def test_a_time_of_day_fires_once(cron, tz, start, expected):
-    """A daily time fires once on the days clocks change: when the clock has jumped over it, or the first time it is
-    shown (Promise 163)."""
+    """[163] A daily time fires once on the days clocks change: when the clock has jumped over it, or the first time it
+    is shown."""
     assert expected == shown(cron, tz, start, len(expected))
 
 
 @pytest.mark.parametrize("start", ["2026-10-25T00:30", "2026-10-25T00:45", "2026-10-25T01:15", "2026-10-25T01:30"])
 def test_a_time_of_day_does_not_come_back(start):
-    """Asked while the clock shows 02:30 to 03:30 for the first or second time, the next 02:30 is that of the next day
-    (Promise 163)."""
+    """[163] Asked while the clock shows 02:30 to 03:30 for the first or second time, the next 02:30 is that of the next
+    day."""
     assert ["26. 02:30 +1"] == shown("30 2 * * *", "Europe/Berlin", start, 1)
 
 
@@ -187,8 +187,8 @@ def test_a_time_of_day_does_not_come_back(start):
     ],
 )
 def test_a_pace_goes_by_the_clock(cron, tz, start, expected):
-    """Cron text with a star for minute or hour fires whenever the clock shows its time: every hour of the day, those
-    that come twice included, and not while the clock jumps (Promise 163)."""
+    """[163] Cron text with a star for minute or hour fires whenever the clock shows its time: every hour of the day,
+    those that come twice included, and not while the clock jumps."""
     assert expected == shown(cron, tz, start, len(expected))
 
 
@@ -209,7 +209,7 @@ def test_an_interval_knows_no_clock():
     ],
 )
 def test_after_fifty_years(cron, tz, expected):
-    """After fifty years without an engine, the next occurrence is the first after now (Promise 160)."""
+    """[160] After fifty years without an engine, the next occurrence is the first after now."""
     start, now = instant("2026-03-10T12:00"), instant("2076-03-10T12:00")
     recurrence = Recurrence(cron=cron, tz=tz)
     due = due_occurrences(recurrence, next_at=recurrence.next_after(start, start), now=now, anchor=start)
@@ -237,7 +237,7 @@ def due(hours, missed, recurrence=HOURLY):
     ("hours", "expected"), [(0, ([], 1, 0)), (0.999, ([], 1, 0)), (1, ([1], 2, 0)), (1.999, ([1], 2, 0))]
 )
 def test_what_is_due_fires(hours, expected, recurrence, missed):
-    """Nothing fires before the first occurrence; at it, or late but before the next, it fires once (Promise 152)."""
+    """[152] Nothing fires before the first occurrence; at it, or late but before the next, it fires once."""
     assert expected == due(hours, missed, recurrence)
 
 
@@ -246,13 +246,13 @@ def test_what_is_due_fires(hours, expected, recurrence, missed):
     ("missed", "expected"), [("skip", ([5], 6, 4)), ("once", ([1], 6, 0)), ("all", ([1, 2, 3, 4, 5], 6, 0))]
 )
 def test_what_was_missed(missed, expected, recurrence):
-    """After hours without an engine: by default one run, for the latest, and the normal cadence; or one for the
-    earliest; or one for each (Promise 155)."""
+    """[155] After hours without an engine: by default one run, for the latest, and the normal cadence; or one for the
+    earliest; or one for each."""
     assert expected == due(5.5, missed, recurrence)
 
 
 def test_missed_occurrences_are_skipped_by_default():
-    """Without a word on what is missed, one firing follows on return, and then the normal cadence (Promise 155)."""
+    """[155] Without a word on what is missed, one firing follows on return, and then the normal cadence."""
     now = START + 5 * HOUR
 
     assert Due((now,), now + HOUR, 4) == due_occurrences(HOURLY, next_at=START + HOUR, now=now, anchor=START)
@@ -264,8 +264,7 @@ def test_missed_occurrences_are_skipped_by_default():
 )
 @pytest.mark.parametrize("recurrence", [Recurrence(every="1m"), Recurrence(cron="* * * * *")], ids=["every", "cron"])
 def test_a_long_downtime_is_bounded(missed, fired, skipped, recurrence):
-    """However many were missed, at most a thousand fire, the latest ones, and counting ends a thousand later
-    (Promise 160)."""
+    """[160] However many were missed, at most a thousand fire, the latest ones, and counting ends a thousand later."""
     now = START + 50 * 366 * 24 * HOUR
     result = due_occurrences(recurrence, next_at=START, now=now, anchor=START - HOUR, missed=missed)
 
@@ -291,7 +290,7 @@ def test_a_stored_occurrence_fires_though_the_rules_changed():
 
 
 def test_an_unknown_policy_is_refused():
-    """A word for missed= that is none of the three is a ConfigError that names them (Promise 151)."""
+    """[151] A word for missed= that is none of the three is a ConfigError that names them."""
     with pytest.raises(ConfigError) as caught:
         due(5, "latest")
 

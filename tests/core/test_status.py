@@ -23,14 +23,15 @@ def test_every_state_has_a_row():
 
 
 def test_completed_is_final():
-    """Nothing follows completed; failed and cancelled are left by resume only, towards pending."""
+    """[144] Nothing follows completed; failed and cancelled are left by resume only, towards pending."""
     assert [set(), {RunStatus.PENDING}, {RunStatus.PENDING}] == [
         set(TRANSITIONS[status]) for status in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
     ]
 
 
 def test_only_a_running_run_completes_or_fails():
-    """Completed and failed are reached from running alone: only an engine that holds the lease can end a run so."""
+    """[144] Completed and failed are reached from running alone: only an engine that holds the lease can end a run
+    so."""
     before = {
         status
         for status in RunStatus

@@ -37,7 +37,7 @@ async def test_entering_starts_to_claim(world: World) -> None:
 
 
 async def test_entering_twice(world: World) -> None:
-    """Entering an engine that is running is a ConfigError, and does nothing to it."""
+    """[194] Entering an engine that is running is a ConfigError, and does nothing to it."""
     engine = world.engine(quick)
     async with engine:
         with pytest.raises(ConfigError, match="running already; make another Engine"):
@@ -108,8 +108,8 @@ async def test_an_engine_that_was_left_can_be_drained() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), ExceptionGroup("mine", [KeyError(1)])])
 async def test_leaving_by_an_exception(world: World, error: BaseException) -> None:
-    """An exception raised inside `async with` comes out as itself, not in a group; the runs are given back without
-    waiting."""
+    """[197] An exception raised inside `async with` comes out as itself, not in a group; the runs are given back
+    without waiting."""
     steps = Steps("held")
 
     @workflow
@@ -177,8 +177,8 @@ async def test_a_run_that_never_waits_can_be_stopped(world: World) -> None:
 
 @pytest.mark.parametrize("during", ["the block", "the grace period"])
 async def test_leaving_by_cancellation(world: World, during: str) -> None:
-    """An engine that is cancelled from outside, in its block or in its grace period, gives its runs back and lets the
-    cancellation pass."""
+    """[196][197] An engine that is cancelled from outside, in its block or in its grace period, gives its runs back and
+    lets the cancellation pass."""
     steps = Steps("held")
 
     @workflow
@@ -208,7 +208,7 @@ async def test_leaving_by_cancellation(world: World, during: str) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("during", ["the block", "the grace period"])
 async def test_leaving_by_asyncio_s_cancellation(world: World, during: str) -> None:
-    """asyncio's own `task.cancel()`, as Ctrl-C and `asyncio.timeout` use it, does the same."""
+    """[196][197] asyncio's own `task.cancel()`, as Ctrl-C and `asyncio.timeout` use it, does the same."""
     steps = Steps("held")
 
     @workflow

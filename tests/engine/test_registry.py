@@ -41,19 +41,27 @@ def test_nothing() -> None:
 
     assert () == registry.keys
     with pytest.raises(WorkflowNotFoundError, match="It knows: none"):
-        registry.require(one)
+        registry.require("one")
 
 
 def test_unknown() -> None:
     """An unknown workflow or version is refused, naming those that are known."""
     registry = Registry([newer, other])
 
-    registry.require(other)
+    assert other is registry.require("other")
     with pytest.raises(
         WorkflowNotFoundError, match=r"does not know the workflow 'one'.*: one \(version 2\), other$"
     ) as e:
-        registry.require(one)
+        registry.require("one", 1)
     assert ("one", ("one (version 2)", "other")) == (e.value.workflow, e.value.known)
+
+
+def test_the_latest() -> None:
+    """[101] Without a version, the latest of a name is meant, in whatever order they were given."""
+    registry = Registry([newer, other, one])
+
+    assert (newer, one, other) == (registry.require("one"), registry.require("one", 1), registry.require("other"))
+    assert ("one", "other") == registry.names
 
 
 def test_any_iterable() -> None:

@@ -11,6 +11,7 @@ from anyio import create_task_group
 from reflow import (
     ConfigError,
     Flow,
+    Retry,
     RunConflictError,
     RunFailedError,
     RunNotFoundError,
@@ -39,6 +40,11 @@ class User:
 async def give(value: Any) -> Any:
     """Returns what it is given."""
     return value
+
+
+async def refuse() -> None:
+    """Fails."""
+    raise PermissionError("not you")
 
 
 @workflow
@@ -136,7 +142,7 @@ async def test_arguments(world: World) -> None:
             wrong()
 
 
-@pytest.mark.parametrize("wrong", [greet, lambda: None, "greet", None, greet.function(ADA, 1)], ids=str)
+@pytest.mark.parametrize("wrong", [greet, lambda: None, b"greet", None, greet.function(ADA, 1)], ids=str)
 async def test_not_a_call(world: World, wrong: Any) -> None:
     """Anything but a call is a `ConfigError` that says what to write."""
     with pytest.raises(ConfigError, match=r"call a workflow to make a call: enqueue\(signup\(user\)\)"):
@@ -185,7 +191,7 @@ async def test_one_run_id_twice(world: World) -> None:
 
 
 async def test_one_run_id_at_once(world: World) -> None:
-    """[107] Of several callers with one new id at once, one makes the run and all get it."""
+    """[109] Of several callers with one new id at once, one makes the run and all get it."""
     engine = world.engine(count)
     async with create_task_group() as tasks:
         for _ in range(10):
@@ -200,7 +206,7 @@ async def _enqueue(engine: Any) -> None:
 
 
 async def test_a_failed_run_stands(world: World) -> None:
-    """[108] A run id lives as long as its run, whatever its status: a failed run is returned, not repeated."""
+    """[109] A run id lives as long as its run, whatever its status: a failed run is returned, not repeated."""
     engine = world.engine(failing)
     await engine.enqueue(failing(), run_id="r")
     await engine.drain()
@@ -213,7 +219,7 @@ async def test_a_failed_run_stands(world: World) -> None:
 
 
 async def test_a_conflict(world: World) -> None:
-    """[106] A run id that is taken by another input or another workflow: `RunConflictError`, and the run is as it
+    """[109] A run id that is taken by another input or another workflow: `RunConflictError`, and the run is as it
     was."""
     engine = world.engine(count, anything)
     await engine.enqueue(count(1), run_id="r")
@@ -228,7 +234,7 @@ async def test_a_conflict(world: World) -> None:
 
 
 async def test_equal_inputs(world: World) -> None:
-    """[105] Inputs are equal as values: the order of keys makes no difference."""
+    """[109] Inputs are equal as values: the order of keys makes no difference."""
     engine = world.engine(anything)
     await engine.enqueue(anything({"a": 1, "b": [1, 2]}), run_id="r")
     await engine.enqueue(anything({"b": [1, 2], "a": 1}), run_id="r")
@@ -266,3 +272,23 @@ async def test_get_run(world: World) -> None:
         entry.value,
     )
     assert done == await run.info()
+
+
+async def test_a_failed_step(world: World) -> None:
+    """[142] `get_run` shows of a failed step the type, message and traceback of its error, and how many attempts it
+    had."""
+
+    @workflow
+    def flow() -> Flow[None]:
+        yield step(refuse).options(retry=Retry(max_attempts=2, initial_delay=0))
+
+    [entry] = (await world.settle(flow())).entries
+
+    assert entry.error is not None
+    assert ("failed", 2, "PermissionError", "not you") == (
+        entry.status,
+        entry.attempts,
+        entry.error.type,
+        entry.error.message,
+    )
+    assert 'raise PermissionError("not you")' in entry.error.traceback

@@ -237,7 +237,7 @@ async def test_a_failed_gather_keeps_what_was_finished(world: World) -> None:
 
 @pytest.mark.parametrize("size", [1, 40])
 async def test_many_members_that_all_fail(world: World, size: int) -> None:
-    """[56][181] However many members fail or are cancelled, the gather settles and the run ends."""
+    """[56] However many members fail or are cancelled, the gather settles and the run ends."""
 
     async def fail(number: int) -> None:
         raise ValueError(number)

@@ -19,9 +19,12 @@ from reflow import (
     new_uuid,
     now,
     sleep,
+    spawn,
     step,
+    wait_event,
     workflow,
 )
+from reflow.storage.records import RunFilter
 from tests.support.bodies import Steps
 from tests.support.driven import line_of
 from tests.support.world import World
@@ -210,6 +213,67 @@ async def test_a_changed_step_in_back_off(world: World) -> None:
 
     assert ("failed", "nondeterminism") == error_of(info)
     assert [] == steps.begun
+
+
+@workflow(name="other")
+def other() -> Flow[int]:
+    """A child that takes an hour."""
+    yield sleep("1h")
+    return 1
+
+
+@workflow(name="another")
+def another() -> Flow[int]:
+    """One of another name."""
+    yield sleep("1h")
+    return 2
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["waiting", "settled"])
+@pytest.mark.parametrize(
+    ("was", "now_is"),
+    [
+        (lambda: wait_event("old"), lambda: wait_event("new")),
+        (lambda: other(), lambda: another()),
+        (lambda: spawn(other()), lambda: spawn(another())),
+        (lambda: other(), lambda: spawn(other())),
+        (lambda: wait_event("old"), lambda: sleep("2h")),
+    ],
+    ids=["event", "child", "spawn", "child to spawn", "wait to sleep"],
+)
+async def test_another_event_or_run(world: World, was: Any, now_is: Any, is_settled: bool) -> None:
+    """[96] An event, a child or a spawned run of another name or kind is found out, while it is waited for and
+    afterwards; no run is started."""
+
+    @workflow(name="flow")
+    def before() -> Flow[None]:
+        yield was()
+        yield sleep("1d")
+
+    @workflow(name="flow")
+    def after() -> Flow[None]:
+        yield now_is()  # here
+        yield sleep("1d")
+
+    engine = world.engine(before, other, another)
+    await engine.enqueue(before(), run_id="r")
+    if is_settled:
+        await world.send("r", "old", 1)
+        await engine.drain()
+        world.clock.advance("1h")
+    await engine.drain()
+    count = len((await world.storage.list_runs(RunFilter(), limit=10)).rows)
+    await world.send("r", "old", 1)
+    info = await world.continued(after, after="1d")
+    if info.status is RunStatus.WAITING:
+        # A child that has not ended wakes nobody.
+        await world.engine(after, other, another).drain()
+        info = await world.info()
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert info.error is not None
+    assert line_of(after.function) in info.error.message
+    assert count == len((await world.storage.list_runs(RunFilter(), limit=10)).rows)
 
 
 async def test_changed_arguments(world: World) -> None:

@@ -182,8 +182,8 @@ async def test_a_thread_outlives_the_race(world: World) -> None:
 
 
 async def test_clean_up_of_a_loser(world: World) -> None:
-    """[68][131] `WorkflowCancelled` is raised in a losing branch, whose `finally` may yield clean-up steps; the run is
-    not terminal before they have settled."""
+    """[68] `WorkflowCancelled` is raised in a losing branch, whose `finally` may yield clean-up steps; the run is not
+    terminal before they have settled."""
     log: list[str] = []
     steps = Steps("clean up")
 

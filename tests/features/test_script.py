@@ -116,7 +116,7 @@ def test_without_a_run_id(backend: str) -> None:
 
 
 def test_a_conflict(tmp_path: Path) -> None:
-    """[106] With a `run_id` that another input has: `RunConflictError`."""
+    """[109] With a `run_id` that another input has: `RunConflictError`."""
     reflow.run(adding(1, 2), storage=tmp_path / "runs.db", run_id="r")
 
     with pytest.raises(RunConflictError, match="exists already with another input"):

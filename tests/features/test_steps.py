@@ -18,6 +18,7 @@ from reflow import (
     step,
     workflow,
 )
+from tests.support.bodies import Steps
 from tests.support.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
@@ -186,6 +187,25 @@ async def test_a_workflow_that_yields_nothing_completes(world: World) -> None:
     assert (RunStatus.COMPLETED, "early", 1, ()) == (info.status, info.output, info.executions, info.entries)
 
 
+@pytest.mark.parametrize(("found", "output", "begun"), [(True, "early", ["look"]), (False, None, ["look", "go on"])])
+async def test_return_completes_the_run(world: World, found: bool, output: str | None, begun: list[str]) -> None:
+    """[93] `return` anywhere completes the run with its value, or None; later steps never run."""
+    steps = Steps()
+
+    @workflow
+    def flow() -> Flow[str | None]:
+        while (yield step(steps, "look")):
+            if found:
+                return "early"
+            yield step(steps, "go on")
+            break
+
+    info = await world.settle(flow())
+
+    assert (RunStatus.COMPLETED, output, None) == (info.status, info.output, info.error)
+    assert begun == steps.begun
+
+
 async def test_a_path_not_taken_leaves_no_entry(world: World) -> None:
     """[90][91] `if`, `while` and `match` over recorded values decide by them; a path not taken leaves no entry."""
 
@@ -317,7 +337,7 @@ async def test_recovery_runs_no_finished_body_again(world: World) -> None:
 
 @pytest.mark.parametrize(("after", "times"), [(False, 2), (True, 1)], ids=["before the commit", "after the commit"])
 async def test_a_kill_around_the_commit_of_a_result(world: World, after: bool, times: int) -> None:
-    """[29][30] Killed before its result is stored the body runs again, killed after that it does not; one result is
+    """[26][29][30] Killed before its result is stored the body runs again, killed after that it does not; one result is
     recorded either way."""
     bodies: list[None] = []
 

@@ -24,8 +24,8 @@ _HEAD = """\
 """
 
 _AFTER_HEAD = """
-[Own storage](../how-to/own-storage.md) tells how to write an adapter. Every clause has a test in `tests/storage`, which
-runs for each adapter of Reflow.
+[Own storage](../how-to/own-storage.md) tells how to write an adapter, and how to run the conformance suite,
+`reflow.testing.conformance`, over it. A2 and A3 are tested for each adapter by itself, every other clause by the suite.
 
 ## Verbs
 """

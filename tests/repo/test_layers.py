@@ -43,6 +43,8 @@ EXCEPTIONS = {
 }
 NOT_IN_STORAGE = {"time", "datetime", "random", "uuid", "secrets", "logging"}
 MAY_SLEEP = "reflow.storage._sqlite.connection"
+# What makes code, or imports, of data.
+FROM_DATA = {"pickle", "marshal", "shelve", "importlib", "pkgutil", "runpy", "code", "codeop"}
 CLOCK_IN_SQL = re.compile(
     r"current_(time|date|timestamp)|\bnow\b\s*\(|'now'|julianday|unixepoch|strftime|random\w*\s*\(|gen_random_uuid",
     re.I,
@@ -209,6 +211,15 @@ def test_sql_has_no_clock_and_no_entropy(module: str):
     path = modules()[module]
 
     assert [] == [at(path, text) for text in texts(tree_of(path)) if CLOCK_IN_SQL.search(str(text.value))]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_no_data_becomes_code(module: str):
+    """[21] Nothing in the package unpickles, imports by a name that it was given, or compiles a text."""
+    builtins = {"eval", "exec", "compile", "__import__"}
+    calls = found(module, lambda node: isinstance(node, ast.Name) and node.id in builtins)
+
+    assert (set(), []) == (FROM_DATA & {name.split(".")[0] for name in imports(module)}, calls)
 
 
 def found(module: str, matches: object) -> list[str]:

@@ -40,7 +40,7 @@ def said(message: str) -> str:
 
 @pytest.mark.parametrize(("code", "shown"), [(c, s) for c, s in ANSWERED if "def wrong" in c])
 def test_mistake_is_answered(code: str, shown: str) -> None:
-    """Running the mistake gives the error that the page shows."""
+    """[9] Running the mistake gives the error that the page shows."""
     with pytest.raises((RunFailedError, ConfigError)) as caught:
         reflow.run(names_of(PRELUDE, code)["wrong"]("a"), storage=MemoryStorage())
     prefix = "" if isinstance(caught.value, RunFailedError) else f"{type(caught.value).__name__}: "
@@ -54,7 +54,7 @@ def test_there_are_mistakes() -> None:
 
 
 def test_changed_input_is_answered() -> None:
-    """The same id with another input gives the error that the page shows."""
+    """[109] The same id with another input gives the error that the page shows."""
     storage, wrong = MemoryStorage(), names_of(PRELUDE, "@workflow\ndef good(url: str):\n    yield step(fetch, url)")
     reflow.run(wrong["good"]("a"), storage=storage, run_id="copy-1")
     with pytest.raises(RunConflictError) as caught:

@@ -7,19 +7,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from reflow.testing.conformance import cases
 from tests.repo.sources import at, python_files, shown, tree_of
 
 SLEEPERS = {"time", "anyio", "asyncio", "trio"}
 # Real processes that are really killed: there is no signal to wait for.
 MAY_SLEEP = ("tests/crash/", "tests/bench/")
-NEVER_SKIPPED = ("tests/storage/cases/", "tests/storage/test_contract.py", "tests/storage/test_agreement.py")
+CASES = "reflow/testing/conformance/"
+NEVER_SKIPPED = (CASES, "tests/storage/test_contract.py", "tests/storage/test_agreement.py", "tests/testing/")
 
 
 def test_every_test_says_what_it_checks():
     """Each test, and each case of the contract, has a docstring that is a sentence."""
     silent = [
         f"{at(path, node)} {node.name}"
-        for path in python_files("tests")
+        for path in python_files("tests", CASES)
         for node in those_of(path)
         if not (ast.get_docstring(node) or "").rstrip().endswith((".", "?", "!"))
     ]
@@ -30,7 +32,7 @@ def test_every_test_says_what_it_checks():
 def test_no_test_sleeps():
     """No test waits for time to pass, outside those that kill real processes, and benchmarks; `sleep(0)` only lets
     others run."""
-    paths = [path for path in python_files("tests") if not shown(path).startswith(MAY_SLEEP)]
+    paths = [path for path in python_files("tests", CASES) if not shown(path).startswith(MAY_SLEEP)]
 
     assert [] == [at(path, node) for path in paths for node in ast.walk(tree_of(path)) if is_sleep(node)]
 
@@ -51,7 +53,7 @@ def test_the_contract_suite_skips_nothing():
     """No case of the contract is skipped or expected to fail for any adapter."""
     skipping = [
         at(path, node)
-        for path in python_files("tests/storage")
+        for path in python_files("tests", CASES)
         if shown(path).startswith(NEVER_SKIPPED)
         for node in ast.walk(tree_of(path))
         if isinstance(node, (ast.Name, ast.Attribute))
@@ -61,10 +63,16 @@ def test_the_contract_suite_skips_nothing():
     assert [] == skipping
 
 
+def test_the_cases_are_seen():
+    """The cases of the contract are where these checks look for them."""
+    assert len(cases()) == sum(len(list(those_of(path))) for path in python_files(CASES))
+
+
 def those_of(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """The tests and cases of a file."""
-    name = re.compile(r"[a-z]\d+_" if path.parent.name == "cases" else r"test")
-    if path.name.startswith("test_") or path.parent.name == "cases":
+    is_case = shown(path).startswith(CASES)
+    name = re.compile(r"[a-z]\d+_" if is_case else r"test")
+    if path.name.startswith("test_") or is_case:
         for node in ast.walk(tree_of(path)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and name.match(node.name):
                 yield node

@@ -1,30 +1,19 @@
-"""`storage` is an open adapter of each kind; `another` makes further ones on the same data."""
+"""`another` makes adapters of each kind, all on the same data, empty at first."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from reflow import MemoryStorage, SQLiteStorage, StorageAdapter
-
-pytest.register_assert_rewrite("tests.storage.cases")
-
-from tests.storage.cases.words import opened  # noqa: E402
+from reflow import MemoryStorage, SQLiteStorage
+from reflow.testing.conformance import Another
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def another(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StorageAdapter]:
+def another(request: pytest.FixtureRequest, tmp_path: Path) -> Another:
     """Makes adapters on the same data; they are not initialized."""
     if request.param == "memory":
         memory = MemoryStorage()
         return lambda: memory
     return lambda: SQLiteStorage(tmp_path / "test.db", durability="process")
-
-
-@pytest.fixture
-async def storage(another: Callable[[], StorageAdapter], anyio_backend: str) -> AsyncIterator[StorageAdapter]:
-    """An adapter that is open and empty."""
-    async with opened(another()) as adapter:
-        yield adapter

@@ -28,7 +28,7 @@ from reflow.storage.records import (
     RunRow,
     ScheduleRow,
 )
-from tests.storage.cases.words import create, together
+from reflow.testing.conformance.words import create, together
 
 Verb: TypeAlias = Callable[[StorageAdapter], Awaitable[Any]]
 

@@ -12,7 +12,19 @@ from reflow import RunStatus, SQLiteStorage
 from reflow._core.journal import MessageKind
 from reflow.storage._sqlite.verbs.rows import SCHEDULE
 from reflow.storage.records import Continued, Ending, Lease, RunFilter
-from tests.storage.cases.words import NOW, claim, create, entry, hold, new_run, opened, progress, schedule, state, timer
+from reflow.testing.conformance.words import (
+    NOW,
+    claim,
+    create,
+    entry,
+    hold,
+    new_run,
+    opened,
+    progress,
+    schedule,
+    state,
+    timer,
+)
 from tests.storage.test_sqlite import reader_of, writer_of
 
 pytestmark = pytest.mark.anyio
@@ -105,8 +117,8 @@ async def call_every_verb(storage: SQLiteStorage) -> None:
 
 
 async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
-    """A claim of ten runs takes as many steps of SQLite's machine with 100 due runs as with 10,000, and with any number
-    of sleeping, ended and foreign ones and of other priorities."""
+    """[114] A claim of ten runs takes as many steps of SQLite's machine with 100 due runs as with 10,000, and with any
+    number of sleeping, ended and foreign ones and of other priorities."""
 
     async def steps() -> int:
         count = 0
@@ -158,7 +170,7 @@ async def test_ten_thousand_runs_are_one_commit(storage: SQLiteStorage):
 
 
 async def test_a_long_journal_costs_a_write_nothing(storage: SQLiteStorage):
-    """Appending to a journal of 10,000 entries takes as many steps of SQLite's machine as to one of 100."""
+    """[34] Appending to a journal of 10,000 entries takes as many steps of SQLite's machine as to one of 100."""
     lease = await hold(storage)
     counts: list[int] = []
     recorded = 0

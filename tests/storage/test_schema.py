@@ -10,7 +10,7 @@ import pytest
 
 from reflow import RunStatus, SQLiteStorage, StorageSchemaError
 from reflow.storage._sqlite import schema
-from tests.storage.cases.words import create, new_run
+from reflow.testing.conformance.words import create, new_run
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,7 @@ def make_older(path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("number", range(schema.VERSION + 1))
 async def test_a2_migrated_equals_fresh(file: Path, tmp_path: Path, number: int):
-    """A file of any older version, once initialized, has the same tables as a new one."""
+    """[187] A file of any older version, once initialized, has the same tables as a new one."""
     make_older(file, number)
     await initialized(file)
     await initialized(tmp_path / "fresh.db")
@@ -73,7 +73,7 @@ async def test_a2_migrated_equals_fresh(file: Path, tmp_path: Path, number: int)
 
 @pytest.mark.parametrize("number", range(1, schema.VERSION + 1))
 async def test_a2_migrating_loses_no_row(file: Path, number: int):
-    """A run that an older version stored is there after the migration, and can be claimed."""
+    """[187] A run that an older version stored is there after the migration, and can be claimed."""
     make_older(file, number)
     storage = SQLiteStorage(file)
     await storage.initialize()

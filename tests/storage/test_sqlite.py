@@ -29,10 +29,8 @@ from reflow import (
 )
 from reflow.storage._sqlite.connection import translated
 from reflow.storage.records import Ending, Lease
-from tests.storage.cases import cases
-from tests.storage.cases.words import (
-    Another,
-    Case,
+from reflow.testing.conformance import Case, cases
+from reflow.testing.conformance.words import (
     claim,
     create,
     entry,
@@ -316,14 +314,10 @@ async def test_the_pragmas_are_in_force(file: Path, durability: Any, synchronous
     assert (["wal", synchronous], 1) == (pragmas, reader)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in cases() if case.__name__[0] in "cdgx"], ids=lambda case: case.__name__
-)
-async def test_full_durability_keeps_the_contract(case: Case, storage: SQLiteStorage, file: Path):
+@pytest.mark.parametrize("case", [case for case in cases() if case.clause[0] in "CDGX"], ids=str)
+async def test_full_durability_keeps_the_contract(case: Case, file: Path):
     """The clauses that write hold with the default durability too."""
-    another: Another = lambda: SQLiteStorage(file)  # noqa: E731
-
-    await case(storage, another)
+    await case(lambda: SQLiteStorage(file))
 
 
 # ---- closing --------------------------------------------------------------------------------------------------------
@@ -408,7 +402,8 @@ async def test_closing_waits_for_what_is_under_way(file: Path):
 
 
 def test_an_error_of_close_is_a_storage_error(file: Path):
-    """What the driver says when it closes, or at any other time, becomes a StorageError with verb, text and cause."""
+    """[175] What the driver says when it closes, or at any other time, becomes a StorageError with verb, text and
+    cause."""
     driver_error = sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(StorageError) as caught, translated("close", file):
@@ -537,11 +532,11 @@ async def test_a_long_read_holds_up_no_write(storage: SQLiteStorage):
 
 
 def test_processes_may_initialize_one_file_at_once(file: Path):
-    """Several processes that open one new file at the same moment all succeed, and can all write."""
+    """[187] Several processes that open one new file at the same moment all succeed, and can all write."""
     script = """if True:
         import os, sys, anyio
         from reflow import SQLiteStorage
-        from tests.storage.cases.words import create, new_run
+        from reflow.testing.conformance.words import create, new_run
         async def main():
             storage = SQLiteStorage(sys.argv[1])
             await storage.initialize()
@@ -605,7 +600,8 @@ async def test_a_full_disk_is_a_storage_error_until_there_is_space(storage: SQLi
 
 
 async def test_driver_errors_carry_verb_text_and_cause(storage: SQLiteStorage, file: Path):
-    """What the driver says surfaces as StorageError: which verb, which file, the driver's words, and the cause."""
+    """[175] What the driver says surfaces as StorageError: which verb, which file, the driver's words, and the
+    cause."""
     with connected(file) as other:
         other.execute("drop table reflow_timer")
     await hold(storage)

@@ -6,8 +6,9 @@ from inspect import iscoroutinefunction
 
 from reflow import StorageAdapter
 
-# Opening and closing are no events in the life of a run.
+# Opening and closing are no events in the life of a run, nor is an engine's look for due schedules.
 VERBS = frozenset(name for name, verb in vars(StorageAdapter).items() if iscoroutinefunction(verb)) - {
     "initialize",
     "close",
+    "due_schedules",
 }

@@ -1,4 +1,5 @@
-"""What type checkers see of commands, workflows and calls. Checked by mypy --strict and pyright strict, never executed.
+"""[12] What type checkers see of commands, workflows and calls. Checked by mypy --strict and pyright strict, never
+executed.
 
 `assert_type` pins what is inferred. Where an error is expected, it is ignored on that very line, by the rule of mypy;
 pyright heeds the same comments. Both report an ignore that is not needed, so an error that disappears is an error.

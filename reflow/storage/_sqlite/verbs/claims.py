@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from sqlite3 import Connection
 
 from reflow._core.status import RunStatus
-from reflow.storage._sqlite.verbs.rows import RUN, run_of
-from reflow.storage.records import Claimed, Lease
+from reflow.storage._sqlite.verbs.rows import RUN, padded, run_of
+from reflow.storage.records import Claimed, Lease, RunRow
 
 __all__ = ["claim_runs", "heartbeat"]
 
@@ -19,7 +19,7 @@ _PRIORITY = """select max(priority) from reflow_run
 _SCAN = """select due_at, id from reflow_run where workflow = ? and version = ? and priority = ? and due_at is not null
     order by due_at limit ?"""
 _TAKE = f"""update reflow_run set status = '{RunStatus.RUNNING}', lease_id = ?, due_at = ?, updated_at = ?,
-    executions = executions + 1, idle_claims = idle_claims + 1 where id = ? returning {RUN}"""
+    executions = executions + 1, idle_claims = idle_claims + 1 where id in"""
 _HEARTBEAT = "update reflow_run set due_at = ? where run_id = ? and lease_id = ?"
 
 
@@ -39,8 +39,14 @@ def claim_runs(
     ]
     due = sorted(row for row in waiting if row[1] <= now)[:limit]
     left = set(waiting).difference(due)
-    rows = [run_of(db.execute(_TAKE, (lease_id, lease_until, now, id)).fetchone()) for _, _, id in due]
-    return Claimed(rows, min((due_at for _, due_at, _ in left), default=None))
+    taken = _take(db, [id for _, _, id in due], (lease_id, lease_until, now)) if due else []
+    return Claimed(taken, min((due_at for _, due_at, _ in left), default=None))
+
+
+def _take(db: Connection, ids: Sequence[int], values: tuple[str, int, int]) -> list[RunRow]:
+    marks, bound = padded(ids)
+    rows = {id: run_of(row) for id, *row in db.execute(f"{_TAKE} ({marks}) returning id, {RUN}", (*values, *bound))}
+    return [rows[id] for id in ids]
 
 
 def _priorities(db: Connection, pair: tuple[str, int]) -> Iterator[int]:

@@ -10,9 +10,9 @@ from reflow.storage._sqlite.verbs.mailbox import Origin, has_any_message, tell_p
 from reflow.storage._sqlite.verbs.rows import ENTRY, as_text
 from reflow.storage.records import Continued, Ending
 
-__all__ = ["end", "request_cancel", "resume_run"]
+__all__ = ["END", "end", "end_values", "request_cancel", "resume_run"]
 
-_END = """update reflow_run set status = ?, lease_id = null, due_at = ?, updated_at = ?, ended_at = ?, output = ?,
+END = """update reflow_run set status = ?, lease_id = null, due_at = ?, updated_at = ?, ended_at = ?, output = ?,
     error = ?, awaits = ?, idle_claims = 0 where id = ?"""
 _CONTINUE = """update reflow_run set workflow = ?, version = ?, rules = ?, input = ?, generation = generation + 1,
     executions = 0, cancel_delivered = 0 where id = ?"""
@@ -36,14 +36,17 @@ def end(db: Connection, run: int, ending: Ending, now: int, *, origin: Origin, c
     """Leave a run as `ending` says; tell its parent, or look whether there is news for it already."""
     if ending.continued:
         _continue(db, run, ending.continued)
-    ended_at = now if ending.status.is_terminal else None
-    awaits = as_text(ending.awaits)
-    values = (ending.status, ending.due_at, now, ended_at, ending.output, ending.error, awaits, run)
-    db.execute(_END, values)
+    db.execute(END, end_values(run, ending, now))
     if ending.status.is_terminal:
         tell_parent(db, origin, now, ending)
     elif cancel_requested or has_any_message(db, run, ending.awaits):
         wake(db, run, now)
+
+
+def end_values(run: int, ending: Ending, now: int) -> tuple[object, ...]:
+    """What is bound to `END`."""
+    ended_at = now if ending.status.is_terminal else None
+    return ending.status, ending.due_at, now, ended_at, ending.output, ending.error, as_text(ending.awaits), run
 
 
 def _continue(db: Connection, run: int, new: Continued) -> None:

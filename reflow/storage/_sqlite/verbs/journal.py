@@ -6,7 +6,7 @@ from sqlite3 import Connection
 
 from reflow._core.journal import Entry, Journal, Timer
 from reflow.storage._sqlite.verbs.mailbox import get_messages
-from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER, entry_of
+from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER
 
 __all__ = ["get_cut_entries", "get_journal"]
 
@@ -18,11 +18,20 @@ _CUT_ENTRIES = f"select {ENTRY} from reflow_cut_entry {_OF_RUN} order by cut, se
 
 def get_journal(db: Connection, run_id: str) -> Journal:
     """Clauses H."""
-    entries = [entry_of(row) for row in db.execute(_ENTRIES, (run_id,))]
     timers = [Timer(*row) for row in db.execute(_TIMERS, (run_id,))]
-    return Journal(entries, timers, get_messages(db, run_id, after=0))
+    return Journal(_entries(db, _ENTRIES, run_id), timers, get_messages(db, run_id, after=0))
 
 
 def get_cut_entries(db: Connection, run_id: str) -> list[Entry]:
     """Clauses N."""
-    return [entry_of(row) for row in db.execute(_CUT_ENTRIES, (run_id,))]
+    return _entries(db, _CUT_ENTRIES, run_id)
+
+
+def _entries(db: Connection, query: str, run_id: str) -> list[Entry]:
+    # Spelled out: this is what replay costs, and journals may be long.
+    return [
+        Entry(position, kind, name, failed != 0, payload, attempts, started_at, recorded_at, digest)
+        for position, kind, name, failed, payload, attempts, started_at, recorded_at, digest in db.execute(
+            query, (run_id,)
+        )
+    ]

@@ -14,11 +14,11 @@ from msgspec.structs import astuple
 
 from reflow._core.journal import MessageKind
 from reflow.errors import StorageError
-from reflow.storage._sqlite.verbs.endings import end, request_cancel
+from reflow.storage._sqlite.verbs.endings import END, end, end_values, request_cancel
 from reflow.storage._sqlite.verbs.mailbox import Origin, alive, has_any_message, put_message, tell_parent
-from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER, marks
+from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER, marks, padded
 from reflow.storage._sqlite.verbs.runs import create_run
-from reflow.storage.records import NewRun, Progress
+from reflow.storage.records import Ending, NewRun, Progress
 
 __all__ = ["save_progress"]
 
@@ -35,80 +35,93 @@ _DELIVERED = "update reflow_run set cancel_requested = 0, cancel_delivered = 1 w
 class _Held:
     """A run whose lease is held, as far as the writes of this batch have brought it."""
 
-    __slots__ = ("cancel_requested", "idle_claims", "length", "origin", "run")
+    __slots__ = ("cancel_requested", "id", "idle_claims", "length", "parent", "parent_position")
 
-    def __init__(self, run: int, length: int | None, idle_claims: int, cancel_requested: int, *origin: Any) -> None:
-        self.run = run
-        self.length = length or 0
-        self.idle_claims = idle_claims
-        self.cancel_requested = cancel_requested
-        self.origin = origin
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        _, _, self.id, length, self.idle_claims, self.cancel_requested, self.parent, self.parent_position = row
+        self.length: int = length or 0
+
+
+class _Rows:
+    """Rows that are written together: entries, and runs that end without concerning any other run."""
+
+    __slots__ = ("_db", "ended", "entries")
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+        self.entries: list[tuple[Any, ...]] = []
+        self.ended: list[tuple[Any, ...]] = []
+
+    def write(self) -> None:
+        """Write what is here."""
+        if self.entries:
+            self._db.executemany(_APPEND, self.entries)
+            self.entries.clear()
+        if self.ended:
+            self._db.executemany(END, self.ended)
+            self.ended.clear()
 
 
 def save_progress(db: Connection, progresses: Sequence[Progress]) -> list[bool]:
     """Clauses F. The leases are looked up first; the transaction holds the write lock, so what they say stays true."""
-    held = _held(db, [progress.lease.run_id for progress in progresses])
-    appended: list[tuple[Any, ...]] = []
+    marks, bound = padded([progress.lease.run_id for progress in progresses])
+    found = db.execute(f"{_HELD} ({marks})", bound)
+    held = {row[:2]: _Held(row) for row in found}
+    rows = _Rows(db)
     answers: list[bool] = []
     for progress in progresses:
         lease = (progress.lease.run_id, progress.lease.lease_id)
         run = held.get(lease)
         answers.append(run is not None)
-        if run is None:
-            continue
-        added = _advance(db, run, progress, appended)
-        if progress.ending:
-            if progress.ending.continued:
-                # It empties the journal, with what this batch has for it.
-                _append(db, appended)
-            is_cancelled = bool(run.cancel_requested) and not progress.cancel_delivered
-            end(db, run.run, progress.ending, progress.now, origin=Origin(*run.origin), cancel_requested=is_cancelled)
-            del held[lease]
-        elif run.idle_claims and (added or progress.timers):
-            db.execute(_NOT_IDLE, (run.run,))
-            run.idle_claims = 0
-    _append(db, appended)
+        if run is not None:
+            _advance(db, run, progress, rows)
+            if progress.ending:
+                del held[lease]
+    rows.write()
     return answers
 
 
-def _held(db: Connection, run_ids: Sequence[str]) -> dict[tuple[str, str], _Held]:
-    # Padded to a power of two, so that there are few statements to prepare.
-    size = 1 << (len(run_ids) - 1).bit_length()
-    rows = db.execute(f"{_HELD} ({', '.join('?' * size)})", (*run_ids, *[None] * (size - len(run_ids))))
-    return {(run_id, lease_id): _Held(*rest) for run_id, lease_id, *rest in rows}
-
-
-def _advance(db: Connection, run: _Held, progress: Progress, appended: list[tuple[Any, ...]]) -> bool:
-    """Write what is new of a run, but for its entries, which are added to `appended`; whether there are some."""
-    id = run.run
-    if progress.ending and (problem := progress.ending.problem):
-        raise StorageError("save_progress", problem)
+def _advance(db: Connection, run: _Held, progress: Progress, rows: _Rows) -> None:
     known = run.length - progress.recorded
     if known < 0:
         raise StorageError("save_progress", f"entries of run {progress.lease.run_id!r} are missing")
-    before = run.length
-    for entry in progress.entries[known:] if known else progress.entries:
-        appended.append((id, run.length, *astuple(entry)))
+    added = progress.entries[known:] if known else progress.entries
+    for entry in added:
+        rows.entries.append((run.id, run.length, *astuple(entry)))
         run.length += 1
     for timer in progress.timers:
-        db.execute(_SET_TIMER, (id, *astuple(timer)))
+        db.execute(_SET_TIMER, (run.id, *astuple(timer)))
     for position in progress.settled:
-        db.execute(_DROP_TIMER, (id, position))
-    if progress.consumed and not _consume(db, id, progress.consumed) and known == 0:
+        db.execute(_DROP_TIMER, (run.id, position))
+    if progress.consumed and not _consume(db, run.id, progress.consumed) and known == 0:
         raise StorageError("save_progress", f"messages of run {progress.lease.run_id!r} are missing")
-    for child in progress.children:
-        _start(db, child, progress.now)
-    for run_id in progress.cancelled:
-        request_cancel(db, run_id, progress.now)
+    if progress.children or progress.cancelled:
+        # What concerns others is done in the order of the calls.
+        rows.write()
+        for child in progress.children:
+            _start(db, child, progress.now)
+        for run_id in progress.cancelled:
+            request_cancel(db, run_id, progress.now)
     if progress.cancel_delivered:
-        db.execute(_DELIVERED, (id,))
-    return run.length > before
+        db.execute(_DELIVERED, (run.id,))
+        run.cancel_requested = 0
+    if progress.ending:
+        _end(db, run, progress.ending, progress.now, rows)
+    elif run.idle_claims and (added or progress.timers):
+        db.execute(_NOT_IDLE, (run.id,))
+        run.idle_claims = 0
 
 
-def _append(db: Connection, appended: list[tuple[Any, ...]]) -> None:
-    if appended:
-        db.executemany(_APPEND, appended)
-        appended.clear()
+def _end(db: Connection, run: _Held, ending: Ending, now: int, rows: _Rows) -> None:
+    if problem := ending.problem:
+        raise StorageError("save_progress", problem)
+    is_watched = run.parent is not None if ending.status.is_terminal else run.cancel_requested
+    if is_watched or ending.awaits or ending.continued:
+        rows.write()
+        origin = Origin(run.parent, run.parent_position)
+        end(db, run.id, ending, now, origin=origin, cancel_requested=bool(run.cancel_requested))
+    else:
+        rows.ended.append(end_values(run.id, ending, now))
 
 
 def _consume(db: Connection, run: int, messages: Iterable[int]) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct, json
-from msgspec.structs import astuple
 
 from reflow._core.journal import Entry, Message, MessageKind, Timer
 from reflow._core.status import RunStatus
@@ -20,11 +19,10 @@ __all__ = [
     "SCHEDULE",
     "TIMER",
     "as_text",
-    "entry_of",
     "marks",
     "message_of",
+    "padded",
     "run_of",
-    "run_values",
     "schedule_of",
 ]
 
@@ -42,6 +40,7 @@ SCHEDULE = _columns(ScheduleRow)
 _STATUS, _REQUESTED, _DELIVERED, _TAGS = map(
     RunRow.__struct_fields__.index, ("status", "cancel_requested", "cancel_delivered", "tags")
 )
+_STATUS_OF = {status.value: status for status in RunStatus}
 _PAUSED = ScheduleRow.__struct_fields__.index("paused")
 
 
@@ -50,35 +49,29 @@ def marks(columns: str) -> str:
     return ", ".join("?" * len(columns.split(", ")))
 
 
+def padded(values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """Marks for `in (...)` and what is bound to them: padded to a power of two, so that there are few statements to
+    prepare."""
+    size = 1 << (len(values) - 1).bit_length()
+    return "?, " * (size - 1) + "?", [*values, *[None] * (size - len(values))]
+
+
 def as_text(texts: Sequence[object]) -> str | None:
     """Several texts in one column, as JSON; null where there are none."""
     return json.encode(texts).decode() if texts else None
-
-
-def run_values(row: RunRow) -> list[Any]:
-    """What the columns of `RUN` hold for a row."""
-    values = list(astuple(row))
-    values[_TAGS] = as_text(row.tags)
-    return values
 
 
 def run_of(row: Iterable[Any]) -> RunRow:
     """The record of a row of `RUN`."""
     values = list(row)
     try:
-        values[_STATUS] = RunStatus(values[_STATUS])
-    except ValueError:
+        values[_STATUS] = _STATUS_OF[values[_STATUS]]
+    except KeyError:
         raise StorageError("read a run", f"run {values[0]!r} has the unknown status {values[_STATUS]!r}") from None
-    values[_REQUESTED] = values[_REQUESTED] != 0
-    values[_DELIVERED] = values[_DELIVERED] != 0
+    values[_REQUESTED] = bool(values[_REQUESTED])
+    values[_DELIVERED] = bool(values[_DELIVERED])
     values[_TAGS] = json.decode(values[_TAGS], type=tuple[str, ...]) if values[_TAGS] else ()
     return RunRow(*values)
-
-
-def entry_of(row: Iterable[Any]) -> Entry:
-    """The record of a row of `ENTRY`."""
-    position, kind, name, failed, *rest = row
-    return Entry(position, kind, name, failed != 0, *rest)
 
 
 def message_of(row: Iterable[Any]) -> Message:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from sqlite3 import Connection
 
-from reflow.storage._sqlite.verbs.rows import RUN, marks, run_of, run_values
+from reflow._core.status import RunStatus
+from reflow.storage._sqlite.verbs.rows import RUN, as_text, run_of
 from reflow.storage.records import NewRun, RunRow
 
 __all__ = ["create_run", "create_runs", "get_run"]
 
-_CREATE = f"insert into reflow_run ({RUN}, keyed_as) values ({marks(RUN)}, ?) on conflict do nothing"
+# What is the same for every new run is not bound.
+_CREATE = f"""insert into reflow_run (status, executions, idle_claims, generation, cancel_requested, cancel_delivered,
+    last_message, run_id, workflow, version, rules, priority, due_at, created_at, updated_at, tags, idempotency_key,
+    keyed_as, parent, parent_position, input)
+    values ('{RunStatus.PENDING}', 0, 0, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?2, ?10, ?11, ?12)
+    on conflict do nothing"""
 _TAG = "insert into reflow_tag (tag, run) values (?, ?)"
 _BY_ID = f"select {RUN} from reflow_run where run_id = ?"
 _BY_KEY = f"select {RUN} from reflow_run where keyed_as = ? and idempotency_key = ?"
@@ -23,11 +29,17 @@ def create_runs(db: Connection, runs: Sequence[NewRun]) -> list[tuple[RunRow, bo
 
 def create_run(db: Connection, new: NewRun) -> tuple[RunRow, bool]:
     """The row of a run, and whether it was created."""
-    row = new.row()
-    created = db.execute(_CREATE, (*run_values(row), new.workflow))
+    created = db.execute(
+        _CREATE,
+        (
+            new.run_id, new.workflow, new.version, new.rules, new.priority, new.due_at, new.created_at,
+            as_text(new.tags), new.idempotency_key, new.parent, new.parent_position, new.input,
+        ),
+    )  # fmt: skip
     if created.rowcount:
-        db.executemany(_TAG, [(tag, created.lastrowid) for tag in dict.fromkeys(new.tags)])
-        return row, True
+        if new.tags:
+            db.executemany(_TAG, [(tag, created.lastrowid) for tag in dict.fromkeys(new.tags)])
+        return new.row(), True
     known = get_run(db, new.run_id)
     return known or run_of(db.execute(_BY_KEY, (new.workflow, new.idempotency_key)).fetchone()), False
 

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from reflow import RunStatus, StorageAdapter
 from reflow._core.journal import Entry, Journal, MessageKind, Timer
 from reflow.storage.records import Continued, Ending, Lease
-from tests.storage.cases.words import (
+from reflow.testing.conformance.expectation import expect
+from reflow.testing.conformance.words import (
     ALL_BYTES,
     NOT_TEXT,
     NOW,
@@ -31,7 +32,7 @@ from tests.storage.cases.words import (
 
 
 async def f1_entries_are_appended_in_order(storage: StorageAdapter, another: Another) -> None:
-    """Entries of several writes come back in the order in which they were written, whatever their positions."""
+    """[183] Entries of several writes come back in the order in which they were written, whatever their positions."""
     lease = await hold(storage)
     entries = [entry(position) for position in ("3", "0", "10", "9", "4.2.1", "4.10")]
 
@@ -39,7 +40,7 @@ async def f1_entries_are_appended_in_order(storage: StorageAdapter, another: Ano
     await storage.save_progress(progress(lease, entries=entries[1:4], recorded=1))
     await storage.save_progress(progress(lease, entries=entries[4:], recorded=4))
 
-    assert Journal(entries, []) == await storage.get_journal("r")
+    expect(Journal(entries, []), await storage.get_journal("r"))
 
 
 async def f1_timers_are_replaced_and_removed_by_position(storage: StorageAdapter, another: Another) -> None:
@@ -50,7 +51,7 @@ async def f1_timers_are_replaced_and_removed_by_position(storage: StorageAdapter
 
     await storage.save_progress(progress(lease, timers=[changed, timer("3")], settled=["0", "2", "no timer here"]))
 
-    assert Journal([], [changed, timer("3")]) == await storage.get_journal("r")
+    expect(Journal([], [changed, timer("3")]), await storage.get_journal("r"))
 
 
 async def f1_an_entry_keeps_every_field(storage: StorageAdapter, another: Another) -> None:
@@ -64,7 +65,7 @@ async def f1_an_entry_keeps_every_field(storage: StorageAdapter, another: Anothe
 
     await storage.save_progress(progress(lease, entries=entries, timers=timers))
 
-    assert Journal(entries, timers) == await storage.get_journal("r")
+    expect(Journal(entries, timers), await storage.get_journal("r"))
 
 
 async def f2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another) -> None:
@@ -82,7 +83,7 @@ async def f2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another)
         lease = await hold(storage, str(number))
         row = await get(storage, str(number))
 
-        assert await storage.save_progress(progress(lease, entries=[entry("0")], ending=ending, now=NOW + 2))
+        expect(True, await storage.save_progress(progress(lease, entries=[entry("0")], ending=ending, now=NOW + 2)))
 
         expected = replace(
             row,
@@ -94,7 +95,7 @@ async def f2_an_ending_ends_the_lease(storage: StorageAdapter, another: Another)
             output=ending.output,
             error=ending.error,
         )
-        assert (expected, Journal([entry("0")], [])) == await state(storage, str(number))
+        expect((expected, Journal([entry("0")], [])), await state(storage, str(number)))
 
 
 async def f2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another: Another) -> None:
@@ -102,9 +103,9 @@ async def f2_without_an_ending_the_run_goes_on(storage: StorageAdapter, another:
     lease = await hold(storage)
     row = replace(await get(storage), idle_claims=0)
 
-    assert await storage.save_progress(progress(lease, entries=[entry("0")], now=NOW + 5))
+    expect(True, await storage.save_progress(progress(lease, entries=[entry("0")], now=NOW + 5)))
 
-    assert row == await storage.get_run("r")
+    expect(row, await storage.get_run("r"))
 
 
 async def f2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Another) -> None:
@@ -116,7 +117,7 @@ async def f2_no_output_is_not_an_empty_one(storage: StorageAdapter, another: Ano
     await storage.save_progress(progress(Lease("r", "second"), ending=Ending(RunStatus.FAILED, error=b"")))
     second = await get(storage)
 
-    assert [(b"", None), (None, b"")] == [(row.output, row.error) for row in (first, second)]
+    expect([(b"", None), (None, b"")], [(row.output, row.error) for row in (first, second)])
 
 
 async def f2_an_ending_with_a_problem_is_refused(storage: StorageAdapter, another: Another) -> None:
@@ -136,8 +137,8 @@ async def f2_an_ending_with_a_problem_is_refused(storage: StorageAdapter, anothe
 
     refusals = [await refusal(storage, progress(lease, entries=[entry("0")], ending=ending)) for ending in endings]
 
-    assert ["save_progress"] * len(endings) == refusals
-    assert before == await state(storage, "r")
+    expect(["save_progress"] * len(endings), refusals)
+    expect(before, await state(storage, "r"))
 
 
 async def f3_what_cannot_be_written_whole_is_not_written(storage: StorageAdapter, another: Another) -> None:
@@ -161,9 +162,9 @@ async def f3_what_cannot_be_written_whole_is_not_written(storage: StorageAdapter
         replace(whole, entries=[entry("1"), entry("\ud800")]),
     ]
 
-    assert ["save_progress"] * 5 == [await refusal(storage, bad) for bad in spoilt]
-    assert before == await state(storage, "r")
-    assert await storage.save_progress(whole)
+    expect(["save_progress"] * 5, [await refusal(storage, bad) for bad in spoilt])
+    expect(before, await state(storage, "r"))
+    expect(True, await storage.save_progress(whole))
 
 
 async def f3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: Another) -> None:
@@ -176,35 +177,36 @@ async def f3_a_refused_write_hurts_no_other(storage: StorageAdapter, another: An
         *(bound(refusal, storage, write) for write in writes), bound(create, storage, new_run("new"))
     )
 
-    assert [None, None, "save_progress", None, None] == answers[:5]
-    assert [1, 1, 0, 1, 1] == [len((await storage.get_journal(lease.run_id)).entries) for lease in leases]
-    assert RunStatus.PENDING is (await get(storage, "new")).status
+    expect([None, None, "save_progress", None, None], answers[:5])
+    expect([1, 1, 0, 1, 1], [len((await storage.get_journal(lease.run_id)).entries) for lease in leases])
+    expect(RunStatus.PENDING, (await get(storage, "new")).status)
 
 
 async def f4_the_same_write_again_changes_nothing(storage: StorageAdapter, another: Another) -> None:
-    """A write that is sent again under the same lease says True, and its entries and timers are there once."""
+    """[31][183] A write that is sent again under the same lease says True, and its entries and timers are there
+    once."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")]))
     write = progress(lease, recorded=1, entries=[entry("1"), entry("2")], timers=[timer("3")], settled=["4"])
     await storage.save_progress(write)
     before = await state(storage, "r")
 
-    assert await storage.save_progress(write)
-    assert before == await state(storage, "r")
+    expect(True, await storage.save_progress(write))
+    expect(before, await state(storage, "r"))
 
 
 async def f4_entries_that_are_known_are_left_alone(storage: StorageAdapter, another: Another) -> None:
-    """A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
+    """[31] A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
 
     await storage.save_progress(progress(lease, entries=[entry("0", payload=b"second"), entry("1"), entry("2")]))
 
-    assert [entry("0", payload=b"first"), entry("1"), entry("2")] == (await storage.get_journal("r")).entries
+    expect([entry("0", payload=b"first"), entry("1"), entry("2")], (await storage.get_journal("r")).entries)
 
 
 async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Another) -> None:
-    """Of several endings of one run sent at once, exactly one is told True, and it is the one that is there."""
+    """[144] Of several endings of one run sent at once, exactly one is told True, and it is the one that is there."""
     lease = await hold(storage)
     async with opened(another()) as other:
         endings = [Ending(RunStatus.COMPLETED, output=bytes([number])) for number in range(6)]
@@ -215,14 +217,14 @@ async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Ano
 
         answers = await together(*writes)
 
-    assert [(await get(storage)).output] == [
-        ending.output for ending, saved in zip(endings, answers, strict=True) if saved
-    ]
+    expect(
+        [(await get(storage)).output], [ending.output for ending, saved in zip(endings, answers, strict=True) if saved]
+    )
 
 
 async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, another: Another) -> None:
-    """A write under a replaced, foreign, released or ended lease, or of an unknown run, says False and changes
-    nothing."""
+    """[117][184][185] A write under a replaced, foreign, released or ended lease, or of an unknown run, says False and
+    changes nothing."""
     first = await hold(storage, until=NOW)
     unknown = Lease("unknown", "r")
     held = Lease("r", "second")
@@ -234,7 +236,7 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
             for ending in (None, Ending(RunStatus.FAILED, error=b"zombie")):
                 write = progress(lease, recorded=1, entries=[entry("1")], timers=[timer("2")], settled=["0"])
                 attempts.append(await storage.save_progress(replace(write, ending=ending)))
-        assert before == await state(storage, "r")
+        expect(before, await state(storage, "r"))
 
     await storage.save_progress(progress(first, entries=[entry("0")], timers=[timer("0")]))
     await claim(storage, "second")
@@ -245,7 +247,7 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     await storage.save_progress(progress(Lease("r", "third"), ending=Ending(RunStatus.SLEEPING, due_at=NOW + 9)))
     await attempt(Lease("r", "third"), held, first)
 
-    assert [False] * 18 == attempts
+    expect([False] * 18, attempts)
 
 
 async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: Another) -> None:
@@ -256,14 +258,15 @@ async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: A
 
     await storage.save_progress(progress(Lease("a", "first"), ending=Ending(RunStatus.COMPLETED, output=b"")))
 
-    assert [Lease("a", "first")] == await storage.heartbeat([Lease("a", "first"), Lease("b", "first")], lease_until=NOW)
+    expect([Lease("a", "first")], await storage.heartbeat([Lease("a", "first"), Lease("b", "first")], lease_until=NOW))
 
 
 async def f6_a_gap_is_refused(storage: StorageAdapter, another: Another) -> None:
-    """Entries that would follow others which are not there are refused: something was lost, and nothing is written."""
+    """[144] Entries that would follow others which are not there are refused: something was lost, and nothing is
+    written."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")]))
     before = await state(storage, "r")
 
-    assert "save_progress" == await refusal(storage, progress(lease, recorded=2, entries=[entry("2")]))
-    assert before == await state(storage, "r")
+    expect("save_progress", await refusal(storage, progress(lease, recorded=2, entries=[entry("2")])))
+    expect(before, await state(storage, "r"))

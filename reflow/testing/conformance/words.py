@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -12,12 +12,44 @@ from msgspec.structs import replace
 from reflow import RunStatus, StorageAdapter, StorageError
 from reflow._core.journal import Entry, Journal, Message, MessageKind, Timer
 from reflow.storage.records import Claimed, Ending, Lease, NewRun, Progress, RunRow, ScheduleRow
+from reflow.testing.conformance.expectation import expect
+
+__all__ = [
+    "ALL_BYTES",
+    "LEASE_UNTIL",
+    "LEASE_US",
+    "NOT_A_NUMBER",
+    "NOT_TEXT",
+    "NOW",
+    "Another",
+    "Awaited",
+    "bound",
+    "claim",
+    "create",
+    "end",
+    "entry",
+    "event",
+    "failing",
+    "get",
+    "hold",
+    "ids",
+    "new_run",
+    "opened",
+    "park",
+    "progress",
+    "refusal",
+    "schedule",
+    "state",
+    "timer",
+    "together",
+]
 
 T = TypeVar("T")
 
 Another: TypeAlias = Callable[[], StorageAdapter]
+"""Makes an adapter on the same data, not initialized yet: a new one, or the same again where the data is in it."""
+
 Awaited: TypeAlias = tuple[tuple[MessageKind, str], ...]
-Case: TypeAlias = Callable[[StorageAdapter, Another], Awaitable[None]]
 
 NOW = 1_750_000_000_000_000
 LEASE_US = 30_000_000
@@ -115,14 +147,14 @@ async def hold(storage: StorageAdapter, run_id: str = "r", *, until: int = LEASE
     """Create a run and claim it, and no other: it is the oldest."""
     await create(storage, new_run(run_id, due_at=due_at))
     claimed = await claim(storage, "first", limit=1, until=until, now=due_at)
-    assert [run_id] == ids(claimed)
+    expect([run_id], ids(claimed))
     return Lease(run_id, "first")
 
 
 async def end(storage: StorageAdapter, run_id: str, ending: Ending, *, now: int = NOW) -> None:
     """Create a run, claim it and end it so."""
     lease = await hold(storage, run_id)
-    assert await storage.save_progress(progress(lease, ending=ending, now=now))
+    expect(True, await storage.save_progress(progress(lease, ending=ending, now=now)))
 
 
 async def park(
@@ -138,13 +170,14 @@ async def park(
     awaited = (*awaits, *((MessageKind.EVENT, name) for name in events))
     recorded = len((await storage.get_journal(lease.run_id)).entries)
     ending = Ending(status, due_at, awaits=awaited)
-    assert await storage.save_progress(progress(lease, recorded=recorded, ending=ending, now=now))
+    expect(True, await storage.save_progress(progress(lease, recorded=recorded, ending=ending, now=now)))
 
 
 async def get(storage: StorageAdapter, run_id: str = "r") -> RunRow:
     """The row of a run that exists."""
     row = await storage.get_run(run_id)
-    assert row is not None
+    if row is None:
+        raise AssertionError(f"run {run_id!r} is not there")
     return row
 
 
@@ -162,7 +195,7 @@ async def refusal(storage: StorageAdapter, write: Progress) -> str | None:
     """The verb that a refused write names; None where it was saved."""
 
     async def save() -> None:
-        assert await storage.save_progress(write)
+        expect(True, await storage.save_progress(write))
 
     return await failing(save)
 
@@ -182,20 +215,27 @@ def bound(function: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any) -> C
 
 
 async def together(*calls: Callable[[], Awaitable[T]]) -> list[T]:
-    """The answers of calls that are made at once, each in a task of its own, started in this order."""
+    """The answers of calls that are made at once, each in a task of its own, started in this order; where some fail,
+    the first error, once all are done."""
     answers: dict[int, T] = {}
+    errors: list[Exception] = []
 
     async def answer(number: int, call: Callable[[], Awaitable[T]]) -> None:
-        answers[number] = await call()
+        try:
+            answers[number] = await call()
+        except Exception as error:
+            errors.append(error)
 
     async with create_task_group() as tasks:
         for number, call in enumerate(calls):
             tasks.start_soon(answer, number, call)
+    if errors:
+        raise errors[0]
     return [answers[number] for number in range(len(calls))]
 
 
 @asynccontextmanager
-async def opened(adapter: StorageAdapter) -> AsyncIterator[StorageAdapter]:
+async def opened(adapter: StorageAdapter) -> AsyncGenerator[StorageAdapter, None]:
     """Initialize an adapter, and close it in the end."""
     await adapter.initialize()
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from reflow import RunStatus, StorageAdapter
 from reflow._core.journal import Journal
 from reflow.storage.records import Continued, Ending, Lease, RunCount, RunCounts, RunFilter
-from tests.storage.cases.words import (
+from reflow.testing.conformance.expectation import expect
+from reflow.testing.conformance.words import (
     LEASE_UNTIL,
     NOW,
     Another,
@@ -25,21 +28,21 @@ from tests.storage.cases.words import (
     timer,
 )
 
-ENDED = [RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED]
+_ENDED = [RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED]
 
 
-async def listed(storage: StorageAdapter, *, limit: int = 100, **filter: object) -> list[str]:
+async def _listed(storage: StorageAdapter, *, limit: int = 100, **filter: Any) -> list[str]:
     """The ids of all runs that a filter names, page by page."""
     found: list[str] = []
     cursor: str | None = None
     while True:
-        page = await storage.list_runs(RunFilter(**filter), limit=limit, cursor=cursor)  # type: ignore[arg-type]
-        assert len(page.rows) <= limit
-        assert not {row.run_id for row in page.rows} & set(found)
+        page = await storage.list_runs(RunFilter(**filter), limit=limit, cursor=cursor)
+        expect(page.rows[:limit], page.rows)
+        expect(set(), {row.run_id for row in page.rows} & set(found))
         found += [row.run_id for row in page.rows]
         if (cursor := page.cursor) is None:
             return found
-        assert len(page.rows) == limit
+        expect(len(page.rows), limit)
 
 
 # ---- O: list_runs ---------------------------------------------------------------------------------------------------
@@ -51,7 +54,7 @@ async def o1_the_newest_comes_first(storage: StorageAdapter, another: Another) -
     await create(storage, new_run("c", created_at=NOW + 1))
     await create(storage, new_run("d"))
 
-    assert ["d", "c", "a", "b"] == await listed(storage)
+    expect(["d", "c", "a", "b"], await _listed(storage))
 
 
 async def o1_rows_are_those_of_get_run(storage: StorageAdapter, another: Another) -> None:
@@ -60,7 +63,7 @@ async def o1_rows_are_those_of_get_run(storage: StorageAdapter, another: Another
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.COMPLETED, output=b"out")))
     await create(storage, new_run("b", tags=("t",), idempotency_key="k", parent="p", parent_position="1"))
 
-    assert [await get(storage, "b"), await get(storage, "a")] == (await storage.list_runs(RunFilter(), limit=9)).rows
+    expect([await get(storage, "b"), await get(storage, "a")], (await storage.list_runs(RunFilter(), limit=9)).rows)
 
 
 async def o2_only_what_fits_is_listed(storage: StorageAdapter, another: Another) -> None:
@@ -78,7 +81,7 @@ async def o2_only_what_fits_is_listed(storage: StorageAdapter, another: Another)
     await claim(storage, limit=1)
     await storage.request_cancel("5", now=NOW)
 
-    expected = {
+    expected: dict[tuple[tuple[str, Any], ...], str] = {
         (): "54321",
         (("statuses", (RunStatus.RUNNING,)),): "1",
         (("statuses", (RunStatus.CANCELLED, RunStatus.RUNNING, RunStatus.RUNNING)),): "51",
@@ -95,8 +98,8 @@ async def o2_only_what_fits_is_listed(storage: StorageAdapter, another: Another)
         (("workflow", "w"), ("tags", ("x", "y")), ("parent", "p"), ("statuses", (RunStatus.PENDING,))): "3",
         (("workflow", "v"), ("parent", "p")): "",
     }
-    actual = {filter: "".join(await listed(storage, **dict(filter))) for filter in expected}
-    assert expected == actual
+    actual = {filter: "".join(await _listed(storage, **dict(filter))) for filter in expected}
+    expect(expected, actual)
 
 
 async def o3_pages_have_every_run_once(storage: StorageAdapter, another: Another) -> None:
@@ -108,10 +111,10 @@ async def o3_pages_have_every_run_once(storage: StorageAdapter, another: Another
 
     expected = [run.run_id for run in reversed(runs)]
     for limit in (1, 3, 20, 21):
-        assert expected == await listed(storage, limit=limit)
-        assert expected == await listed(storage, limit=limit, statuses=statuses)
-        assert expected == await listed(storage, limit=limit, tags=("t",))
-        assert expected[2::3] == await listed(storage, limit=limit, workflow="w2")
+        expect(expected, await _listed(storage, limit=limit))
+        expect(expected, await _listed(storage, limit=limit, statuses=statuses))
+        expect(expected, await _listed(storage, limit=limit, tags=("t",)))
+        expect(expected[2::3], await _listed(storage, limit=limit, workflow="w2"))
 
 
 async def o3_what_happens_meanwhile_spoils_no_page(storage: StorageAdapter, another: Another) -> None:
@@ -123,20 +126,20 @@ async def o3_what_happens_meanwhile_spoils_no_page(storage: StorageAdapter, anot
 
     second = await storage.list_runs(RunFilter(), limit=3, cursor=first.cursor)
 
-    assert ["5", "4", "3", "2", "1", "0"] == [row.run_id for row in (*first.rows, *second.rows)]
-    assert None is second.cursor
+    expect(["5", "4", "3", "2", "1", "0"], [row.run_id for row in (*first.rows, *second.rows)])
+    expect(None, second.cursor)
 
 
 async def o3_a_cursor_that_is_none_is_refused(storage: StorageAdapter, another: Another) -> None:
     """A text that no page gave is a StorageError."""
     for cursor in ("", "x", "1.5"):
-        assert "list_runs" == await failing(bound(storage.list_runs, RunFilter(), limit=1, cursor=cursor))
+        expect("list_runs", await failing(bound(storage.list_runs, RunFilter(), limit=1, cursor=cursor)))
 
 
 async def o3_an_empty_list_is_a_page(storage: StorageAdapter, another: Another) -> None:
     """Where there is nothing to list, the page is empty and the last."""
-    assert [] == await listed(storage)
-    assert [] == await listed(storage, statuses=(RunStatus.PENDING,))
+    expect([], await _listed(storage))
+    expect([], await _listed(storage, statuses=(RunStatus.PENDING,)))
 
 
 # ---- P: count_runs --------------------------------------------------------------------------------------------------
@@ -144,23 +147,26 @@ async def o3_an_empty_list_is_a_page(storage: StorageAdapter, another: Another) 
 
 async def p1_runs_are_counted_by_workflow_and_status(storage: StorageAdapter, another: Another) -> None:
     """Each pair of workflow and status is counted over all versions, in order."""
-    assert RunCounts([], None) == await storage.count_runs()
+    expect(RunCounts([], None), await storage.count_runs())
 
     await storage.create_runs([new_run(str(number), workflow="vw"[number % 2], version=number) for number in range(6)])
     await claim(storage, workflows=[("w", 1), ("w", 3)])
     await storage.request_cancel("0", now=NOW)
 
-    assert [
-        RunCount("v", RunStatus.CANCELLED, 1),
-        RunCount("v", RunStatus.PENDING, 2),
-        RunCount("w", RunStatus.PENDING, 1),
-        RunCount("w", RunStatus.RUNNING, 2),
-    ] == (await storage.count_runs()).counts
+    expect(
+        [
+            RunCount("v", RunStatus.CANCELLED, 1),
+            RunCount("v", RunStatus.PENDING, 2),
+            RunCount("w", RunStatus.PENDING, 1),
+            RunCount("w", RunStatus.RUNNING, 2),
+        ],
+        (await storage.count_runs()).counts,
+    )
 
 
 async def p2_the_first_due_time_is_told(storage: StorageAdapter, another: Another) -> None:
     """The least due time of all runs is told, of whatever workflow, version, priority and status."""
-    told = []
+    told: list[int | None] = []
     places = [("", 1, 0), ("w", 1, 0), ("w", 1, -5), ("w", 2, 7), ("a", -1, 0), ("w", 1, 7)]
     for number, (workflow, version, priority) in enumerate(places):
         due_at = NOW - number
@@ -172,7 +178,7 @@ async def p2_the_first_due_time_is_told(storage: StorageAdapter, another: Anothe
     await claim(storage, now=NOW * 2, workflows=[place[:2] for place in places])
     told.append((await storage.count_runs()).next_due_at)
 
-    assert [*(NOW - number for number in range(len(places))), LEASE_UNTIL] == told
+    expect([*(NOW - number for number in range(len(places))), LEASE_UNTIL], told)
 
 
 # ---- Q: prune -------------------------------------------------------------------------------------------------------
@@ -190,20 +196,20 @@ async def q1_ended_runs_go_with_all_that_is_theirs(storage: StorageAdapter, anot
     await storage.save_progress(progress(Lease("r", "second"), recorded=1, timers=[timer("9")], ending=ending))
     await storage.request_cancel("tagged", now=NOW)
 
-    assert 2 == await storage.prune(before=NOW + 1, statuses=ENDED, limit=9)
+    expect(2, await storage.prune(before=NOW + 1, statuses=_ENDED, limit=9))
 
-    assert ([], []) == (await listed(storage), await listed(storage, tags=("a",)))
-    assert [None, None] == [await storage.get_run(run_id) for run_id in ("r", "tagged")]
+    expect(([], []), (await _listed(storage), await _listed(storage, tags=("a",))))
+    expect([None, None], [await storage.get_run(run_id) for run_id in ("r", "tagged")])
     await create(storage, new_run())
-    assert Journal([], []) == await storage.get_journal("r")
-    assert [] == await storage.get_cut_entries("r")
-    assert await storage.send_message("r", "a", b"", now=NOW, message_id="m")
-    assert 1 == len(await storage.get_messages("r", after=0))
+    expect(Journal([], []), await storage.get_journal("r"))
+    expect([], await storage.get_cut_entries("r"))
+    expect(True, await storage.send_message("r", "a", b"", now=NOW, message_id="m"))
+    expect(1, len(await storage.get_messages("r", after=0)))
 
 
 async def q1_only_old_runs_of_these_statuses_go(storage: StorageAdapter, another: Another) -> None:
     """What was updated at or after the time, or has another status, stays."""
-    for status in ENDED:
+    for status in _ENDED:
         for offset in (-1, 0, 1):
             await end(storage, f"{status} {offset}", Ending(status), now=NOW + offset)
 
@@ -213,9 +219,9 @@ async def q1_only_old_runs_of_these_statuses_go(storage: StorageAdapter, another
         await storage.prune(before=NOW + 1, statuses=[RunStatus.COMPLETED, RunStatus.FAILED], limit=99),
     ]
 
-    assert [1, 0, 3] == counts
+    expect([1, 0, 3], counts)
     expected = {"completed 1", "failed 1", "cancelled -1", "cancelled 0", "cancelled 1"}
-    assert expected == set(await listed(storage))
+    expect(expected, set(await _listed(storage)))
 
 
 async def q1_a_run_that_has_not_ended_never_goes(storage: StorageAdapter, another: Another) -> None:
@@ -227,8 +233,8 @@ async def q1_a_run_that_has_not_ended_never_goes(storage: StorageAdapter, anothe
     await end(storage, "resumed", Ending(RunStatus.FAILED))
     await storage.resume_run("resumed", keep=0, now=NOW)
 
-    assert 0 == await storage.prune(before=NOW * 2, statuses=list(RunStatus), limit=99)
-    assert 5 == len(await listed(storage))
+    expect(0, await storage.prune(before=NOW * 2, statuses=list(RunStatus), limit=99))
+    expect(5, len(await _listed(storage)))
 
 
 async def q1_the_longest_ended_go_first(storage: StorageAdapter, another: Another) -> None:
@@ -236,12 +242,12 @@ async def q1_the_longest_ended_go_first(storage: StorageAdapter, another: Anothe
     for run_id, offset in (("b", 2), ("c", 3), ("a", 1), ("d", 4)):
         await end(storage, run_id, Ending(RunStatus.COMPLETED), now=NOW + offset)
 
-    left = []
+    left: list[str] = []
     for limit in (0, 1, 2):
-        assert limit == await storage.prune(before=NOW * 2, statuses=ENDED, limit=limit)
-        left.append("".join(await listed(storage)))
+        expect(limit, await storage.prune(before=NOW * 2, statuses=_ENDED, limit=limit))
+        left.append("".join(await _listed(storage)))
 
-    assert ["dacb", "dcb", "d"] == left
+    expect(["dacb", "dcb", "d"], left)
 
 
 async def q2_a_family_goes_from_its_youngest(storage: StorageAdapter, another: Another) -> None:
@@ -254,14 +260,14 @@ async def q2_a_family_goes_from_its_youngest(storage: StorageAdapter, another: A
     await storage.request_cancel("cancelled", now=NOW)
     await claim(storage, "second", workflows=[("ended", 1)])
     await storage.save_progress(progress(Lease("ended", "second"), ending=Ending(RunStatus.COMPLETED)))
-    counts = [await storage.prune(before=NOW * 2, statuses=ENDED, limit=99)]
+    counts = [await storage.prune(before=NOW * 2, statuses=_ENDED, limit=99)]
 
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.COMPLETED)))
-    counts += [await storage.prune(before=NOW * 2, statuses=ENDED, limit=99) for _ in range(2)]
+    counts += [await storage.prune(before=NOW * 2, statuses=_ENDED, limit=99) for _ in range(2)]
     await storage.request_cancel("kept", now=NOW)
-    counts += [await storage.prune(before=NOW * 2, statuses=ENDED, limit=99) for _ in range(3)]
+    counts += [await storage.prune(before=NOW * 2, statuses=_ENDED, limit=99) for _ in range(3)]
 
-    assert ([0, 2, 0, 1, 1, 0], []) == (counts, await listed(storage))
+    expect(([0, 2, 0, 1, 1, 0], []), (counts, await _listed(storage)))
 
 
 async def q3_id_and_key_are_free_again(storage: StorageAdapter, another: Another) -> None:
@@ -274,7 +280,7 @@ async def q3_id_and_key_are_free_again(storage: StorageAdapter, another: Another
     await storage.request_cancel("r", now=NOW)
     known = await create(storage, replace(new, run_id="other"))
 
-    await storage.prune(before=NOW * 2, statuses=ENDED, limit=99)
+    await storage.prune(before=NOW * 2, statuses=_ENDED, limit=99)
 
     answers = [await create(storage, run) for run in (new, replace(new, run_id="other"))]
-    assert [("r", False), ("r", True), ("r", False)] == [(row.run_id, created) for row, created in (known, *answers)]
+    expect([("r", False), ("r", True), ("r", False)], [(row.run_id, created) for row, created in (known, *answers)])

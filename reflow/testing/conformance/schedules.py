@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from reflow import RunStatus, StorageAdapter
 from reflow.storage.records import DueSchedules, ScheduleRow
-from tests.storage.cases.words import (
+from reflow.testing.conformance.expectation import expect
+from reflow.testing.conformance.words import (
     ALL_BYTES,
     NOT_TEXT,
     NOW,
@@ -23,19 +24,21 @@ from tests.storage.cases.words import (
     together,
 )
 
-CHANGED = ScheduleRow("s", "v", 7, b"other", "every day", "catch up", "skip", NOW, NOW + 1, NOW + 2, NOW + 3, True, "x")
+_CHANGED = ScheduleRow(
+    "s", "v", 7, b"other", "every day", "catch up", "skip", NOW, NOW + 1, NOW + 2, NOW + 3, True, "x"
+)
 
 
 async def r1_a_new_schedule_is_stored_as_given(storage: StorageAdapter, another: Another) -> None:
     """A schedule whose key is unknown comes back with every field as it was given."""
     rows = [
-        replace(CHANGED, key="a", input=ALL_BYTES),
+        replace(_CHANGED, key="a", input=ALL_BYTES),
         schedule("b", version=None, last_run_id=None),
         schedule("c\0é 🦆", workflow="", recurrence="", missed="", overlap=""),
     ]
 
-    assert rows == [await storage.put_schedule(row) for row in rows]
-    assert rows == await storage.get_schedules()
+    expect(rows, [await storage.put_schedule(row) for row in rows])
+    expect(rows, await storage.get_schedules())
 
 
 async def r2_the_same_recurrence_keeps_its_cadence(storage: StorageAdapter, another: Another) -> None:
@@ -43,13 +46,13 @@ async def r2_the_same_recurrence_keeps_its_cadence(storage: StorageAdapter, anot
     row = schedule(last_run_id="run")
     await storage.put_schedule(row)
     await storage.pause_schedule("s", paused=True, now=NOW)
-    new = replace(CHANGED, recurrence=row.recurrence, paused=False)
+    new = replace(_CHANGED, recurrence=row.recurrence, paused=False)
 
     answer = await storage.put_schedule(new)
 
     kept = {name: getattr(row, name) for name in ("anchor_at", "next_at", "created_at", "last_run_id")}
     expected = replace(new, paused=True, **kept)
-    assert (expected, [expected]) == (answer, await storage.get_schedules())
+    expect((expected, [expected]), (answer, await storage.get_schedules()))
 
 
 async def r2_another_recurrence_begins_anew(storage: StorageAdapter, another: Another) -> None:
@@ -57,10 +60,10 @@ async def r2_another_recurrence_begins_anew(storage: StorageAdapter, another: An
     row = schedule(last_run_id="run")
     await storage.put_schedule(row)
 
-    answer = await storage.put_schedule(CHANGED)
+    answer = await storage.put_schedule(_CHANGED)
 
-    expected = replace(CHANGED, created_at=row.created_at, paused=False, last_run_id="run")
-    assert (expected, [expected]) == (answer, await storage.get_schedules())
+    expected = replace(_CHANGED, created_at=row.created_at, paused=False, last_run_id="run")
+    expect((expected, [expected]), (answer, await storage.get_schedules()))
 
 
 async def s1_a_schedule_is_removed_once(storage: StorageAdapter, another: Another) -> None:
@@ -71,36 +74,36 @@ async def s1_a_schedule_is_removed_once(storage: StorageAdapter, another: Anothe
 
     answers = [await storage.delete_schedule(key) for key in ("s", "s", "unknown")]
 
-    assert [True, False, False] == answers
-    assert not await storage.fire_schedule("s", expected_next_at=NOW + 1, next_at=NOW + 2, runs=[], now=NOW)
-    assert ([schedule("other")], "r") == (await storage.get_schedules(), (await get(storage)).run_id)
+    expect([True, False, False], answers)
+    expect(False, await storage.fire_schedule("s", expected_next_at=NOW + 1, next_at=NOW + 2, runs=[], now=NOW))
+    expect(([schedule("other")], "r"), (await storage.get_schedules(), (await get(storage)).run_id))
 
 
 async def t1_a_schedule_rests_and_goes_on(storage: StorageAdapter, another: Another) -> None:
     """Pausing and unpausing change this and the time of the update, and only where it was otherwise."""
     await storage.put_schedule(schedule())
-    seen = []
+    seen: list[bool | ScheduleRow] = []
     for number, paused in enumerate((False, True, True, False)):
         seen.append(await storage.pause_schedule("s", paused=paused, now=NOW + number))
         seen += await storage.get_schedules()
 
     row = schedule()
-    paused, back = replace(row, paused=True, updated_at=NOW + 1), replace(row, updated_at=NOW + 3)
-    assert [True, row, True, paused, True, paused, True, back] == seen
-    assert not await storage.pause_schedule("unknown", paused=True, now=NOW)
+    resting, back = replace(row, paused=True, updated_at=NOW + 1), replace(row, updated_at=NOW + 3)
+    expect([True, row, True, resting, True, resting, True, back], seen)
+    expect(False, await storage.pause_schedule("unknown", paused=True, now=NOW))
 
 
 async def u1_schedules_come_in_order_of_their_keys(storage: StorageAdapter, another: Another) -> None:
     """All schedules are listed by key as text, also those that rest; none gives an empty list."""
-    assert [] == await storage.get_schedules()
+    expect([], await storage.get_schedules())
     for key in ("b", "", "é", "10", "B", "9"):
         await storage.put_schedule(schedule(key, paused=key == "b"))
 
-    assert ["", "10", "9", "B", "b", "é"] == [row.key for row in await storage.get_schedules()]
+    expect(["", "10", "9", "B", "b", "é"], [row.key for row in await storage.get_schedules()])
 
 
 async def v1_due_schedules_of_named_workflows(storage: StorageAdapter, another: Another) -> None:
-    """Schedules come that are due, of named workflows and not paused; oldest first, no more than asked for."""
+    """[186] Schedules come that are due, of named workflows and not paused; oldest first, no more than asked for."""
     rows = [
         schedule("later", next_at=NOW + 1),
         schedule("now", next_at=NOW),
@@ -114,14 +117,14 @@ async def v1_due_schedules_of_named_workflows(storage: StorageAdapter, another: 
 
     answers = [await storage.due_schedules(["w", "v", "w"], limit=limit, now=NOW) for limit in (9, 2)]
 
-    assert [["older", "old", "now"], ["older", "old"]] == [[row.key for row in due.schedules] for due in answers]
-    assert rows[5] == answers[0].schedules[0]
-    assert DueSchedules([], None) == await storage.due_schedules([], limit=9, now=NOW)
+    expect([["older", "old", "now"], ["older", "old"]], [[row.key for row in due.schedules] for due in answers])
+    expect(rows[5], answers[0].schedules[0])
+    expect(DueSchedules([], None), await storage.due_schedules([], limit=9, now=NOW))
 
 
 async def v2_the_next_due_time_is_told(storage: StorageAdapter, another: Another) -> None:
     """The next time is that of the first schedule that was left: in the past where due ones were left."""
-    assert DueSchedules([], None) == await storage.due_schedules(["w"], limit=9, now=NOW)
+    expect(DueSchedules([], None), await storage.due_schedules(["w"], limit=9, now=NOW))
     for key, next_at in (("a", NOW + 9), ("b", NOW - 1), ("c", NOW)):
         await storage.put_schedule(schedule(key, next_at=next_at))
     await storage.put_schedule(schedule("paused", next_at=NOW + 1, paused=True))
@@ -129,11 +132,12 @@ async def v2_the_next_due_time_is_told(storage: StorageAdapter, another: Another
 
     answers = [await storage.due_schedules(["w"], limit=limit, now=NOW) for limit in (9, 1, 0)]
 
-    assert [NOW + 9, NOW, NOW - 1] == [due.next_due_at for due in answers]
+    expect([NOW + 9, NOW, NOW - 1], [due.next_due_at for due in answers])
 
 
 async def w1_an_occurrence_fires_once(storage: StorageAdapter, another: Another) -> None:
-    """Of several that fire one occurrence at once, through two adapters, one is told True, and its run is there."""
+    """[154][186] Of several that fire one occurrence at once, through two adapters, one is told True, and its run is
+    there."""
     await storage.put_schedule(schedule())
     async with opened(another()) as other:
 
@@ -144,7 +148,7 @@ async def w1_an_occurrence_fires_once(storage: StorageAdapter, another: Another)
 
         answers = await together(*(bound(fire, number) for number in range(10)))
 
-    assert [str(number) for number, fired in enumerate(answers) if fired] == ids(await claim(storage))
+    expect([str(number) for number, fired in enumerate(answers) if fired], ids(await claim(storage)))
 
 
 async def w1_what_is_not_as_expected_does_not_fire(storage: StorageAdapter, another: Another) -> None:
@@ -158,11 +162,11 @@ async def w1_what_is_not_as_expected_does_not_fire(storage: StorageAdapter, anot
         for key, at in (("unknown", NOW), ("paused", NOW), ("other time", NOW - 1), ("other time", NOW + 1))
     ]
 
-    assert ([False] * 4, rows, None) == (answers, await storage.get_schedules(), await storage.get_run("r"))
+    expect(([False] * 4, rows, None), (answers, await storage.get_schedules(), await storage.get_run("r")))
 
 
 async def w2_a_firing_moves_on_and_starts_runs(storage: StorageAdapter, another: Another) -> None:
-    """A firing sets the next time, creates its runs, and remembers the last; one that starts none keeps it."""
+    """[186] A firing sets the next time, creates its runs, and remembers the last; one that starts none keeps it."""
     await storage.put_schedule(schedule())
     runs = [new_run("1", tags=("t",)), new_run("2")]
 
@@ -171,9 +175,9 @@ async def w2_a_firing_moves_on_and_starts_runs(storage: StorageAdapter, another:
         await storage.fire_schedule("s", expected_next_at=NOW + 5, next_at=NOW + 9, runs=[], now=NOW + 6),
     ]
 
-    assert [True, True] == fired
-    assert [schedule(next_at=NOW + 9, updated_at=NOW + 6, last_run_id="2")] == await storage.get_schedules()
-    assert [run.row() for run in runs] == [await get(storage, "1"), await get(storage, "2")]
+    expect([True, True], fired)
+    expect([schedule(next_at=NOW + 9, updated_at=NOW + 6, last_run_id="2")], await storage.get_schedules())
+    expect([run.row() for run in runs], [await get(storage, "1"), await get(storage, "2")])
 
 
 async def w2_a_run_that_is_there_is_not_started_again(storage: StorageAdapter, another: Another) -> None:
@@ -183,18 +187,18 @@ async def w2_a_run_that_is_there_is_not_started_again(storage: StorageAdapter, a
     await storage.request_cancel("r", now=NOW)
     run = new_run("new", idempotency_key="key")
 
-    assert await storage.fire_schedule("s", expected_next_at=NOW, next_at=NOW + 1, runs=[run], now=NOW)
+    expect(True, await storage.fire_schedule("s", expected_next_at=NOW, next_at=NOW + 1, runs=[run], now=NOW))
 
-    assert (None, RunStatus.CANCELLED) == (await storage.get_run("new"), (await get(storage)).status)
-    assert ["r"] == [row.last_run_id for row in await storage.get_schedules()]
+    expect((None, RunStatus.CANCELLED), (await storage.get_run("new"), (await get(storage)).status))
+    expect(["r"], [row.last_run_id for row in await storage.get_schedules()])
 
 
 async def w2_a_firing_happens_whole_or_not_at_all(storage: StorageAdapter, another: Another) -> None:
-    """Where a run cannot be stored the schedule stays where it was, and no other run is there."""
+    """[154] Where a run cannot be stored the schedule stays where it was, and no other run is there."""
     await storage.put_schedule(schedule())
     fire = bound(
         storage.fire_schedule, "s", expected_next_at=NOW, next_at=NOW + 1, runs=[new_run(), new_run(NOT_TEXT)], now=NOW
     )
 
-    assert "fire_schedule" == await failing(fire)
-    assert ([schedule()], None) == (await storage.get_schedules(), await storage.get_run("r"))
+    expect("fire_schedule", await failing(fire))
+    expect(([schedule()], None), (await storage.get_schedules(), await storage.get_run("r")))

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from reflow import RunStatus, StorageAdapter
 from reflow._core.journal import Message, MessageKind
 from reflow.storage.records import Ending, Lease, RunSignal
-from tests.storage.cases.words import (
+from reflow.testing.conformance.expectation import expect
+from reflow.testing.conformance.words import (
     ALL_BYTES,
     NOW,
     Another,
@@ -38,9 +39,9 @@ async def f8_consumed_messages_go_with_the_write(storage: StorageAdapter, anothe
     for name in ("a", "b", "a", "c"):
         await storage.send_message("r", name, b"", now=NOW)
 
-    assert await storage.save_progress(progress(lease, entries=[entry("0"), entry("1")], consumed=[3, 1]))
+    expect(True, await storage.save_progress(progress(lease, entries=[entry("0"), entry("1")], consumed=[3, 1])))
 
-    assert [event(2, "b"), event(4, "c")] == (await storage.get_journal("r")).messages
+    expect([event(2, "b"), event(4, "c")], (await storage.get_journal("r")).messages)
 
 
 async def f8_a_message_is_consumed_once(storage: StorageAdapter, another: Another) -> None:
@@ -54,7 +55,7 @@ async def f8_a_message_is_consumed_once(storage: StorageAdapter, another: Anothe
 
     refusals = [await refusal(storage, replace(whole, consumed=consumed)) for consumed in ([1], [2, 1], [3])]
 
-    assert (["save_progress"] * 3, before) == (refusals, await state(storage, "r"))
+    expect((["save_progress"] * 3, before), (refusals, await state(storage, "r")))
 
 
 async def f8_the_same_write_again_consumes_nothing_more(storage: StorageAdapter, another: Another) -> None:
@@ -65,9 +66,9 @@ async def f8_the_same_write_again_consumes_nothing_more(storage: StorageAdapter,
     write = progress(lease, entries=[entry("0")], consumed=[1])
     await storage.save_progress(write)
 
-    assert await storage.save_progress(write)
-    assert await storage.save_progress(replace(write, entries=[entry("0"), entry("1")], consumed=[1, 2]))
-    assert [event(3, "a")] == await storage.get_messages("r", after=0)
+    expect(True, await storage.save_progress(write))
+    expect(True, await storage.save_progress(replace(write, entries=[entry("0"), entry("1")], consumed=[1, 2])))
+    expect([event(3, "a")], await storage.get_messages("r", after=0))
 
 
 async def f8_a_lost_lease_consumes_nothing(storage: StorageAdapter, another: Another) -> None:
@@ -76,8 +77,8 @@ async def f8_a_lost_lease_consumes_nothing(storage: StorageAdapter, another: Ano
     await storage.send_message("r", "a", b"", now=NOW)
     await claim(storage, "second")
 
-    assert not await storage.save_progress(progress(lease, entries=[entry("0")], consumed=[1]))
-    assert [event(1, "a")] == await storage.get_messages("r", after=0)
+    expect(False, await storage.save_progress(progress(lease, entries=[entry("0")], consumed=[1])))
+    expect([event(1, "a")], await storage.get_messages("r", after=0))
 
 
 async def f12_a_message_that_came_before_parking_wakes(storage: StorageAdapter, another: Another) -> None:
@@ -90,7 +91,7 @@ async def f12_a_message_that_came_before_parking_wakes(storage: StorageAdapter, 
         await park(storage, lease, "other", "go", status=status, due_at=due_at, now=NOW + 2)
 
         row = await get(storage, run_id)
-        assert (status, NOW + 2, None) == (row.status, row.due_at, row.lease_id)
+        expect((status, NOW + 2, None), (row.status, row.due_at, row.lease_id))
 
 
 async def f12_other_messages_do_not_wake(storage: StorageAdapter, another: Another) -> None:
@@ -100,7 +101,7 @@ async def f12_other_messages_do_not_wake(storage: StorageAdapter, another: Anoth
 
     await park(storage, lease, "go", awaits=((MessageKind.CHILD, "0"),), due_at=NOW + 9)
 
-    assert NOW + 9 == (await get(storage)).due_at
+    expect(NOW + 9, (await get(storage)).due_at)
 
 
 async def f12_what_is_consumed_does_not_wake(storage: StorageAdapter, another: Another) -> None:
@@ -111,17 +112,17 @@ async def f12_what_is_consumed_does_not_wake(storage: StorageAdapter, another: A
 
     await storage.save_progress(progress(lease, entries=[entry("0")], consumed=[1], ending=ending))
 
-    assert None is (await get(storage)).due_at
+    expect(None, (await get(storage)).due_at)
 
 
 async def f12_waking_is_not_putting_off(storage: StorageAdapter, another: Another) -> None:
-    """A run that is parked with a deadline in the past keeps it, and so its rank among due runs."""
+    """[185] A run that is parked with a deadline in the past keeps it, and so its rank among due runs."""
     lease = await hold(storage)
     await storage.send_message("r", "go", b"", now=NOW)
 
     await park(storage, lease, "go", due_at=NOW - 5)
 
-    assert NOW - 5 == (await get(storage)).due_at
+    expect(NOW - 5, (await get(storage)).due_at)
 
 
 async def f12_no_message_is_lost_between_parking_and_sending(storage: StorageAdapter, another: Another) -> None:
@@ -134,7 +135,7 @@ async def f12_no_message_is_lost_between_parking_and_sending(storage: StorageAda
 
             await together(*((parking, sending) if number % 2 else (sending, parking)))
 
-            assert NOW == (await get(storage, str(number))).due_at
+            expect(NOW, (await get(storage, str(number))).due_at)
 
 
 # ---- I: get_messages ------------------------------------------------------------------------------------------------
@@ -148,10 +149,10 @@ async def i1_messages_come_in_order(storage: StorageAdapter, another: Another) -
 
     messages = [event(number, "a" if number % 2 else "b", bytes([number])) for number in range(1, 5)]
 
-    assert messages == await storage.get_messages("r", after=0)
-    assert messages[2:] == await storage.get_messages("r", after=2)
-    assert [] == await storage.get_messages("r", after=4)
-    assert messages == (await storage.get_journal("r")).messages
+    expect(messages, await storage.get_messages("r", after=0))
+    expect(messages[2:], await storage.get_messages("r", after=2))
+    expect([], await storage.get_messages("r", after=4))
+    expect(messages, (await storage.get_journal("r")).messages)
 
 
 async def i1_no_number_is_given_twice(storage: StorageAdapter, another: Another) -> None:
@@ -162,7 +163,7 @@ async def i1_no_number_is_given_twice(storage: StorageAdapter, another: Another)
 
     await storage.send_message("r", "a", b"", now=NOW)
 
-    assert ([event(2, "a")], 2) == (await storage.get_messages("r", after=0), (await get(storage)).last_message)
+    expect(([event(2, "a")], 2), (await storage.get_messages("r", after=0), (await get(storage)).last_message))
 
 
 async def i1_messages_of_this_run_only(storage: StorageAdapter, another: Another) -> None:
@@ -171,12 +172,12 @@ async def i1_messages_of_this_run_only(storage: StorageAdapter, another: Another
         await create(storage, new_run(run_id))
         await storage.send_message(run_id, run_id, b"", now=NOW)
 
-    assert [[event(1, "a")], [event(1, "b")]] == [await storage.get_messages(run_id, after=0) for run_id in ("a", "b")]
+    expect([[event(1, "a")], [event(1, "b")]], [await storage.get_messages(run_id, after=0) for run_id in ("a", "b")])
 
 
 async def i2_an_unknown_run_has_no_messages(storage: StorageAdapter, another: Another) -> None:
     """The mailbox of an unknown run is empty."""
-    assert [] == await storage.get_messages("unknown", after=0)
+    expect([], await storage.get_messages("unknown", after=0))
 
 
 # ---- J: send_message ------------------------------------------------------------------------------------------------
@@ -189,16 +190,16 @@ async def j1_a_message_comes_back_exactly(storage: StorageAdapter, another: Anot
 
     answers = [await storage.send_message("r", name, payload, now=NOW) for name, payload in sent]
 
-    assert [True] * 5 == answers
+    expect([True] * 5, answers)
     expected = [Message(seq, MessageKind.EVENT, name, payload) for seq, (name, payload) in enumerate(sent, 1)]
-    assert expected == await storage.get_messages("r", after=0)
+    expect(expected, await storage.get_messages("r", after=0))
 
 
 async def j1_a_message_waits_through_all_states(storage: StorageAdapter, another: Another) -> None:
     """A message from before the first claim is there when the run was given back, parked, failed and resumed."""
     await create(storage, new_run(due_at=0))
     await storage.send_message("r", "a", b"", now=NOW)
-    seen = []
+    seen: list[Message] = []
     endings = [Ending(RunStatus.PENDING, 0), Ending(RunStatus.SLEEPING, 0), Ending(RunStatus.FAILED)]
     for number, ending in enumerate(endings):
         await claim(storage, str(number))
@@ -207,7 +208,7 @@ async def j1_a_message_waits_through_all_states(storage: StorageAdapter, another
     await storage.resume_run("r", keep=0, now=NOW)
     seen += await storage.get_messages("r", after=0)
 
-    assert [event(1, "a")] * 4 == seen
+    expect([event(1, "a")] * 4, seen)
 
 
 async def j1_who_has_ended_gets_no_message(storage: StorageAdapter, another: Another) -> None:
@@ -221,15 +222,15 @@ async def j1_who_has_ended_gets_no_message(storage: StorageAdapter, another: Ano
         for run_id in ("unknown", "completed", "failed", "cancelled")
     ]
 
-    assert [False] * 4 == answers
-    assert before == [await state(storage, status) for status in ("completed", "failed", "cancelled")]
+    expect([False] * 4, answers)
+    expect(before, [await state(storage, status) for status in ("completed", "failed", "cancelled")])
     await storage.resume_run("failed", keep=0, now=NOW)
-    assert await storage.send_message("failed", "a", b"", now=NOW, message_id="m")
-    assert 1 == len(await storage.get_messages("failed", after=0))
+    expect(True, await storage.send_message("failed", "a", b"", now=NOW, message_id="m"))
+    expect(1, len(await storage.get_messages("failed", after=0)))
 
 
 async def j2_a_message_wakes_who_awaits_it(storage: StorageAdapter, another: Another) -> None:
-    """A parked run is due at once when a message comes that it awaits; its status stays until it is claimed."""
+    """[185] A parked run is due at once when a message comes that it awaits; its status stays until it is claimed."""
     for status, due_at in ((RunStatus.WAITING, None), (RunStatus.WAITING, NOW + 9), (RunStatus.SLEEPING, NOW + 9)):
         run_id = f"{status} until {due_at}"
         await park(storage, await hold(storage, run_id), "other", "go", status=status, due_at=due_at)
@@ -237,8 +238,8 @@ async def j2_a_message_wakes_who_awaits_it(storage: StorageAdapter, another: Ano
 
         await storage.send_message(run_id, "go", b"", now=NOW + 2)
 
-        assert replace(before, due_at=NOW + 2, last_message=1) == await get(storage, run_id)
-        assert [run_id] == ids(await claim(storage, "second", now=NOW + 2))
+        expect(replace(before, due_at=NOW + 2, last_message=1), await get(storage, run_id))
+        expect([run_id], ids(await claim(storage, "second", now=NOW + 2)))
 
 
 async def j2_a_message_wakes_nobody_else(storage: StorageAdapter, another: Another) -> None:
@@ -253,7 +254,7 @@ async def j2_a_message_wakes_nobody_else(storage: StorageAdapter, another: Anoth
     for run_id in run_ids:
         await storage.send_message(run_id, "a", b"", now=NOW)
 
-    assert [NOW + 9, NOW + 9, NOW - 1, NOW + 9, NOW + 9] == [(await get(storage, run_id)).due_at for run_id in run_ids]
+    expect([NOW + 9, NOW + 9, NOW - 1, NOW + 9, NOW + 9], [(await get(storage, run_id)).due_at for run_id in run_ids])
 
 
 async def j2_what_was_awaited_before_is_forgotten(storage: StorageAdapter, another: Another) -> None:
@@ -266,7 +267,7 @@ async def j2_what_was_awaited_before_is_forgotten(storage: StorageAdapter, anoth
 
     await storage.send_message("r", "go", b"", now=NOW)
 
-    assert [NOW + 9] * 2 == [held.due_at, (await get(storage)).due_at]
+    expect([NOW + 9] * 2, [held.due_at, (await get(storage)).due_at])
 
 
 async def j3_a_message_id_counts_once(storage: StorageAdapter, another: Another) -> None:
@@ -281,9 +282,9 @@ async def j3_a_message_id_counts_once(storage: StorageAdapter, another: Another)
     consumed = await storage.send_message("r", "a", b"4", now=NOW, message_id="m")
     await storage.send_message("other", "a", b"5", now=NOW, message_id="m")
 
-    assert [True] * 3 == [first, again, consumed]
-    assert [event(2, "c", b"3")] == await storage.get_messages("r", after=0)
-    assert [event(1, "a", b"5")] == await storage.get_messages("other", after=0)
+    expect([True] * 3, [first, again, consumed])
+    expect([event(2, "c", b"3")], await storage.get_messages("r", after=0))
+    expect([event(1, "a", b"5")], await storage.get_messages("other", after=0))
 
 
 async def j3_one_of_several_with_one_id_is_there(storage: StorageAdapter, another: Another) -> None:
@@ -298,7 +299,7 @@ async def j3_one_of_several_with_one_id_is_there(storage: StorageAdapter, anothe
             )
         )
 
-    assert ([True] * 10, 1) == (answers, len(await storage.get_messages("r", after=0)))
+    expect(([True] * 10, 1), (answers, len(await storage.get_messages("r", after=0))))
 
 
 # ---- L: check_runs --------------------------------------------------------------------------------------------------
@@ -315,5 +316,5 @@ async def l1_only_runs_with_news_are_told(storage: StorageAdapter, another: Anot
 
     signals = await storage.check_runs(["read", "both", "unknown", "mail", "quiet", "cancel"])
 
-    assert [RunSignal("both", True, 1), RunSignal("mail", False, 2), RunSignal("cancel", True, 0)] == signals
-    assert [] == await storage.check_runs([])
+    expect([RunSignal("both", True, 1), RunSignal("mail", False, 2), RunSignal("cancel", True, 0)], signals)
+    expect([], await storage.check_runs([]))

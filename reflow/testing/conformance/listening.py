@@ -8,7 +8,8 @@ from anyio import Event, create_task_group, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from reflow import StorageAdapter
-from tests.storage.cases.words import NOW, Another, claim, entry, hold, ids, new_run, opened, progress
+from reflow.testing.conformance.expectation import expect
+from reflow.testing.conformance.words import NOW, Another, claim, entry, hold, ids, new_run, opened, progress
 
 
 async def y1_listeners_are_woken(storage: StorageAdapter, another: Another) -> None:
@@ -44,7 +45,8 @@ async def y1_the_hint_names_a_cancelled_run(storage: StorageAdapter, another: An
 
 async def y2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, another: Another) -> None:
     """A claim that is sent as soon as the hint comes finds the run."""
-    hint, found = Event(), []
+    hint = Event()
+    found: list[str] = []
 
     async def look() -> None:
         await hint.wait()
@@ -59,7 +61,7 @@ async def y2_a_claim_because_of_a_hint_finds_the_run(storage: StorageAdapter, an
             await checkpoint()
         tasks.cancel_scope.cancel()
 
-    assert ["r"] == found
+    expect(["r"], found)
 
 
 async def y3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another: Another) -> None:
@@ -76,7 +78,7 @@ async def y3_a_cancelled_listener_is_left_alone(storage: StorageAdapter, another
         await hint.wait()
         others.cancel_scope.cancel()
 
-    assert [] == calls
+    expect([], calls)
 
 
 def _set(event: Event, run_id: str | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reflow import RunStatus, StorageAdapter
 from reflow.storage.records import Continued, Ending, Lease, NewRun, RunFilter, RunRow
-from tests.storage.cases.words import (
+from reflow.testing.conformance.expectation import expect
+from reflow.testing.conformance.words import (
     ALL_BYTES,
     NOT_TEXT,
     NOW,
@@ -31,23 +32,24 @@ from tests.storage.cases.words import (
 
 
 async def a1_initialize_again_keeps_what_is_stored(storage: StorageAdapter, another: Another) -> None:
-    """`initialize` may be called again; what is stored stays."""
+    """[187] `initialize` may be called again; what is stored stays."""
     row, _ = await create(storage, new_run())
 
     await storage.initialize()
 
-    assert row == await storage.get_run("r")
+    expect(row, await storage.get_run("r"))
     await storage.close()
 
 
 async def a1_several_may_initialize_at_once(storage: StorageAdapter, another: Another) -> None:
-    """Several adapters may be initialized on one storage at once, and one adapter several times; all are usable."""
+    """[187] Several adapters may be initialized on one storage at once, and one adapter several times; all are
+    usable."""
     row, _ = await create(storage, new_run())
     others = [another(), another()]
 
     await together(*(adapter.initialize for adapter in (*others, *others, storage)))
 
-    assert [row] * 3 == [await adapter.get_run("r") for adapter in (*others, storage)]
+    expect([row] * 3, [await adapter.get_run("r") for adapter in (*others, storage)])
     await together(*(adapter.close for adapter in (*others, *others, storage)))
 
 
@@ -59,7 +61,7 @@ async def b1_open_until_closed_as_often_as_initialized(storage: StorageAdapter, 
     await storage.initialize()
     await storage.close()
 
-    assert (await create(storage, new_run()))[1]
+    expect(True, (await create(storage, new_run()))[1])
 
 
 async def b1_closing_too_often_is_fine(storage: StorageAdapter, another: Another) -> None:
@@ -72,11 +74,11 @@ async def b1_closing_too_often_is_fine(storage: StorageAdapter, another: Another
     await adapter.close()
 
     async with opened(adapter):
-        assert row == await adapter.get_run("r")
+        expect(row, await adapter.get_run("r"))
 
 
 async def b2_a_new_adapter_finds_everything(storage: StorageAdapter, another: Another) -> None:
-    """Runs, entries, timers, messages and schedules are there for an adapter that is made after `close`."""
+    """[188] Runs, entries, timers, messages and schedules are there for an adapter that is made after `close`."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0"), entry("1")], timers=[timer("2")]))
     await storage.send_message("r", "a", b"payload", now=NOW)
@@ -85,7 +87,7 @@ async def b2_a_new_adapter_finds_everything(storage: StorageAdapter, another: An
     await storage.close()
 
     async with opened(another()) as reopened:
-        assert (before, [schedule()]) == (await state(reopened, "r"), await reopened.get_schedules())
+        expect((before, [schedule()]), (await state(reopened, "r"), await reopened.get_schedules()))
     await storage.initialize()
 
 
@@ -93,7 +95,7 @@ async def b2_a_new_adapter_finds_everything(storage: StorageAdapter, another: An
 
 
 async def c1_a_new_run_is_pending(storage: StorageAdapter, another: Another) -> None:
-    """A new run is stored as pending, due when it says, without lease and without executions."""
+    """[182] A new run is stored as pending, due when it says, without lease and without executions."""
     new = NewRun("r", "signup", 3, 7, b"in", NOW + 5, NOW, -2, ("b", "a"), "key", "parent", "4.2")
 
     answer = await create(storage, new)
@@ -123,24 +125,25 @@ async def c1_a_new_run_is_pending(storage: StorageAdapter, another: Another) -> 
         output=None,
         error=None,
     )
-    assert (expected, True) == answer
-    assert expected == await storage.get_run("r")
+    expect((expected, True), answer)
+    expect(expected, await storage.get_run("r"))
 
 
 async def c2_a_known_id_changes_nothing(storage: StorageAdapter, another: Another) -> None:
-    """Creating a run whose id is known gives the row that is there, and False; nothing of the new one is kept."""
+    """[182] Creating a run whose id is known gives the row that is there, and False; nothing of the new one is kept."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], ending=Ending(RunStatus.COMPLETED, output=b"o")))
     before = await state(storage, "r")
 
     answer = await create(storage, new_run(workflow="other", version=9, input=b"other", due_at=1))
 
-    assert (before[0], False) == answer
-    assert before == await state(storage, "r")
+    expect((before[0], False), answer)
+    expect(before, await state(storage, "r"))
 
 
 async def c3_one_of_several_creates(storage: StorageAdapter, another: Another) -> None:
-    """Of several callers that create one id at once, through two adapters, one is told True and all get its row."""
+    """[182] Of several callers that create one id at once, through two adapters, one is told True and all get its
+    row."""
     async with opened(another()) as other:
         runs = [new_run(input=bytes([number])) for number in range(8)]
 
@@ -148,8 +151,8 @@ async def c3_one_of_several_creates(storage: StorageAdapter, another: Another) -
             *(bound(create, adapter, run) for run in runs for adapter in (storage, other)),
         )
 
-        assert [True] == [created for _, created in answers if created]
-        assert [await storage.get_run("r")] * 16 == [row for row, _ in answers]
+        expect([True], [created for _, created in answers if created])
+        expect([await storage.get_run("r")] * 16, [row for row, _ in answers])
 
 
 async def c3_one_of_several_creates_for_a_key(storage: StorageAdapter, another: Another) -> None:
@@ -160,17 +163,17 @@ async def c3_one_of_several_creates_for_a_key(storage: StorageAdapter, another: 
         answers = await together(*(bound(create, (storage, other)[number % 2], run) for number, run in enumerate(runs)))
 
     [created] = [row for row, created in answers if created]
-    assert [created] * 8 == [row for row, _ in answers]
-    assert [created.run_id] == ids(await claim(storage))
+    expect([created] * 8, [row for row, _ in answers])
+    expect([created.run_id], ids(await claim(storage)))
 
 
 async def c4_the_input_comes_back_exactly(storage: StorageAdapter, another: Another) -> None:
-    """An input of any bytes comes back byte for byte: none, every value, nothing but zeros, a megabyte."""
+    """[182] An input of any bytes comes back byte for byte: none, every value, nothing but zeros, a megabyte."""
     inputs = [b"", ALL_BYTES, b"\0" * 9, ALL_BYTES * 4096]
     for number, content in enumerate(inputs):
         await create(storage, new_run(str(number), input=content))
 
-    assert inputs == [(await get(storage, str(number))).input for number in range(len(inputs))]
+    expect(inputs, [(await get(storage, str(number))).input for number in range(len(inputs))])
 
 
 async def c4_tags_come_back_exactly(storage: StorageAdapter, another: Another) -> None:
@@ -179,9 +182,9 @@ async def c4_tags_come_back_exactly(storage: StorageAdapter, another: Another) -
 
     row, _ = await create(storage, new_run(tags=tags))
 
-    assert [tags, tags] == [row.tags, (await get(storage)).tags]
+    expect([tags, tags], [row.tags, (await get(storage)).tags])
     for tag in tags:
-        assert [row] == (await storage.list_runs(RunFilter(tags=(tag,)), limit=9)).rows
+        expect([row], (await storage.list_runs(RunFilter(tags=(tag,)), limit=9)).rows)
 
 
 async def c5_a_known_key_changes_nothing(storage: StorageAdapter, another: Another) -> None:
@@ -193,9 +196,9 @@ async def c5_a_known_key_changes_nothing(storage: StorageAdapter, another: Anoth
 
     answer = await create(storage, new_run("new", idempotency_key="key", input=b"other", tags=("t",)))
 
-    assert (cancelled, False) == answer
-    assert None is await storage.get_run("new")
-    assert "key" == row.idempotency_key
+    expect((cancelled, False), answer)
+    expect(None, await storage.get_run("new"))
+    expect("key", row.idempotency_key)
 
 
 async def c5_keys_are_of_one_workflow(storage: StorageAdapter, another: Another) -> None:
@@ -214,7 +217,7 @@ async def c5_keys_are_of_one_workflow(storage: StorageAdapter, another: Another)
     answers = await storage.create_runs(runs)
 
     expected = [("1", True), ("2", True), ("1", False), ("4", True), ("5", True), ("5", False), ("7", True)]
-    assert [*expected, ("8", True)] == [(row.run_id, created) for row, created in answers]
+    expect([*expected, ("8", True)], [(row.run_id, created) for row, created in answers])
 
 
 async def c5_a_known_id_comes_before_a_known_key(storage: StorageAdapter, another: Another) -> None:
@@ -223,7 +226,7 @@ async def c5_a_known_id_comes_before_a_known_key(storage: StorageAdapter, anothe
 
     row, created = await create(storage, new_run("id", idempotency_key="key"))
 
-    assert ("id", None, False) == (row.run_id, row.idempotency_key, created)
+    expect(("id", None, False), (row.run_id, row.idempotency_key, created))
 
 
 async def c5_a_key_stays_with_the_workflow_it_was_given_for(storage: StorageAdapter, another: Another) -> None:
@@ -234,12 +237,12 @@ async def c5_a_key_stays_with_the_workflow_it_was_given_for(storage: StorageAdap
     await claim(storage)
     anew = Ending(RunStatus.PENDING, NOW, continued=Continued("v", 1, 1, b""))
 
-    assert await storage.save_progress(progress(Lease("r", "first"), ending=anew))
+    expect(True, await storage.save_progress(progress(Lease("r", "first"), ending=anew)))
 
     answers = [await create(storage, new_run("new", workflow=name, idempotency_key="key")) for name in ("w", "v")]
-    assert [("r", "v", False), ("there", "v", False)] == [
-        (row.run_id, row.workflow, created) for row, created in answers
-    ]
+    expect(
+        [("r", "v", False), ("there", "v", False)], [(row.run_id, row.workflow, created) for row, created in answers]
+    )
 
 
 async def c6_many_are_created_at_once(storage: StorageAdapter, another: Another) -> None:
@@ -256,14 +259,14 @@ async def c6_many_are_created_at_once(storage: StorageAdapter, another: Another)
     answers = await storage.create_runs(runs)
 
     a, b = runs[1].row(), runs[0].row()
-    assert [(b, True), (a, True), (b, False), (known, False), (a, False)] == answers
-    assert ["a", "b", "known"] == [row.run_id for row in (await storage.list_runs(RunFilter(), limit=9)).rows]
-    assert [] == await storage.create_runs([])
+    expect([(b, True), (a, True), (b, False), (known, False), (a, False)], answers)
+    expect(["a", "b", "known"], [row.run_id for row in (await storage.list_runs(RunFilter(), limit=9)).rows])
+    expect([], await storage.create_runs([]))
 
 
 async def c6_all_or_none_are_created(storage: StorageAdapter, another: Another) -> None:
     """Where one run of a call cannot be stored, none of them is."""
     for spoilt in (new_run(NOT_TEXT), new_run("s", tags=("\ud800",)), new_run("s", priority=2**64)):
-        assert "create_runs" == await failing(bound(storage.create_runs, [new_run(), spoilt, new_run("after")]))
+        expect("create_runs", await failing(bound(storage.create_runs, [new_run(), spoilt, new_run("after")])))
 
-    assert [] == (await storage.list_runs(RunFilter(), limit=9)).rows
+    expect([], (await storage.list_runs(RunFilter(), limit=9)).rows)

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from reflow import RunStatus, StorageAdapter
 from reflow._core.journal import Journal, Message, MessageKind
 from reflow.storage.records import Continued, Ending, Lease, RunSignal
-from tests.storage.cases.words import (
+from reflow.testing.conformance.expectation import expect, expect_one_of
+from reflow.testing.conformance.words import (
     NOW,
     Another,
     bound,
@@ -35,7 +36,7 @@ from tests.storage.cases.words import (
 async def f7_claims_without_progress_are_counted(storage: StorageAdapter, another: Another) -> None:
     """Every claim counts as idle until something new is written; executions are counted on."""
     await create(storage, new_run())
-    counts = []
+    counts: list[tuple[int, int]] = []
     for number in range(3):
         [row] = (await claim(storage, str(number), until=NOW)).runs
         counts.append((row.executions, row.idle_claims))
@@ -45,7 +46,7 @@ async def f7_claims_without_progress_are_counted(storage: StorageAdapter, anothe
     [row] = (await claim(storage, "3")).runs
     counts.append((row.executions, row.idle_claims))
 
-    assert [(1, 1), (2, 2), (3, 3), (3, 0), (4, 1)] == counts
+    expect([(1, 1), (2, 2), (3, 3), (3, 0), (4, 1)], counts)
 
 
 async def f7_a_timer_and_an_ending_are_progress_too(storage: StorageAdapter, another: Another) -> None:
@@ -56,7 +57,7 @@ async def f7_a_timer_and_an_ending_are_progress_too(storage: StorageAdapter, ano
     await storage.save_progress(progress(with_timer, timers=[timer("0")]))
     await storage.save_progress(progress(given_back, ending=Ending(RunStatus.PENDING, NOW)))
 
-    assert [0, 0] == [(await get(storage, run_id)).idle_claims for run_id in ("timer", "given back")]
+    expect([0, 0], [(await get(storage, run_id)).idle_claims for run_id in ("timer", "given back")])
 
 
 async def f7_nothing_new_is_no_progress(storage: StorageAdapter, another: Another) -> None:
@@ -68,7 +69,7 @@ async def f7_nothing_new_is_no_progress(storage: StorageAdapter, another: Anothe
 
     await storage.save_progress(progress(Lease("r", "second"), entries=[entry("0")], children=[child], settled=["0"]))
 
-    assert 1 == (await get(storage)).idle_claims
+    expect(1, (await get(storage)).idle_claims)
 
 
 # ---- K, F13: request_cancel, and its delivery -----------------------------------------------------------------------
@@ -82,9 +83,9 @@ async def k1_a_run_that_never_began_is_cancelled_at_once(storage: StorageAdapter
     answers = [await storage.request_cancel(run.run_id, now=NOW + 1) for run in runs]
 
     expected = [replace(run.row(), status=RunStatus.CANCELLED, due_at=None, updated_at=NOW + 1) for run in runs]
-    assert [True, True] == answers
-    assert expected == [await get(storage, "due"), await get(storage, "later")]
-    assert [] == ids(await claim(storage, now=NOW * 2))
+    expect([True, True], answers)
+    expect(expected, [await get(storage, "due"), await get(storage, "later")])
+    expect([], ids(await claim(storage, now=NOW * 2)))
 
 
 async def k1_its_parent_is_told(storage: StorageAdapter, another: Another) -> None:
@@ -97,7 +98,7 @@ async def k1_its_parent_is_told(storage: StorageAdapter, another: Another) -> No
     await storage.request_cancel("child", now=NOW + 2)
 
     told = Message(1, MessageKind.CHILD, "4", b"", RunStatus.CANCELLED)
-    assert ([told], NOW + 2) == (await storage.get_messages("r", after=0), (await get(storage)).due_at)
+    expect(([told], NOW + 2), (await storage.get_messages("r", after=0), (await get(storage)).due_at))
 
 
 async def k1_of_a_claim_and_a_cancellation_one_comes_first(storage: StorageAdapter, another: Another) -> None:
@@ -113,7 +114,7 @@ async def k1_of_a_claim_and_a_cancellation_one_comes_first(storage: StorageAdapt
 
             row = await get(storage, run_id)
             seen = (row.status, row.lease_id, row.cancel_requested)
-            assert seen in ((RunStatus.CANCELLED, None, False), (RunStatus.RUNNING, run_id, True))
+            expect_one_of(((RunStatus.CANCELLED, None, False), (RunStatus.RUNNING, run_id, True)), seen)
 
 
 async def k2_a_parked_run_wakes_to_be_cancelled(storage: StorageAdapter, another: Another) -> None:
@@ -129,7 +130,7 @@ async def k2_a_parked_run_wakes_to_be_cancelled(storage: StorageAdapter, another
 
     due = [NOW + 1, NOW + 1, NOW + 1, NOW - 9]
     expected = [replace(row, cancel_requested=True, due_at=at) for row, at in zip(before, due, strict=True)]
-    assert ([True] * 4, expected) == (answers, [await get(storage, run_id) for run_id in run_ids])
+    expect(([True] * 4, expected), (answers, [await get(storage, run_id) for run_id in run_ids]))
 
 
 async def k2_a_held_run_is_told_and_stays_held(storage: StorageAdapter, another: Another) -> None:
@@ -137,15 +138,15 @@ async def k2_a_held_run_is_told_and_stays_held(storage: StorageAdapter, another:
     lease = await hold(storage)
     before = await get(storage)
 
-    assert await storage.request_cancel("r", now=NOW)
+    expect(True, await storage.request_cancel("r", now=NOW))
 
-    assert replace(before, cancel_requested=True) == await get(storage)
-    assert [RunSignal("r", True, 0)] == await storage.check_runs(["r"])
-    assert await storage.save_progress(progress(lease, entries=[entry("0")]))
+    expect(replace(before, cancel_requested=True), await get(storage))
+    expect([RunSignal("r", True, 0)], await storage.check_runs(["r"]))
+    expect(True, await storage.save_progress(progress(lease, entries=[entry("0")])))
 
 
 async def k2_who_has_ended_cannot_be_cancelled(storage: StorageAdapter, another: Another) -> None:
-    """An unknown run, and one that has ended, is not cancelled: False, and nothing changes."""
+    """[184] An unknown run, and one that has ended, is not cancelled: False, and nothing changes."""
     ended = ("completed", "failed", "cancelled")
     for status in ended:
         await end(storage, status, Ending(RunStatus(status)))
@@ -153,7 +154,7 @@ async def k2_who_has_ended_cannot_be_cancelled(storage: StorageAdapter, another:
 
     answers = [await storage.request_cancel(run_id, now=NOW) for run_id in ("unknown", *ended)]
 
-    assert ([False] * 4, before) == (answers, [await state(storage, run_id) for run_id in ended])
+    expect(([False] * 4, before), (answers, [await state(storage, run_id) for run_id in ended]))
 
 
 async def k3_a_second_request_changes_nothing(storage: StorageAdapter, another: Another) -> None:
@@ -162,7 +163,7 @@ async def k3_a_second_request_changes_nothing(storage: StorageAdapter, another: 
     await storage.request_cancel("r", now=NOW)
     requested = await get(storage)
     again = await storage.request_cancel("r", now=NOW - 5)
-    assert (True, requested) == (again, await get(storage))
+    expect((True, requested), (again, await get(storage)))
     await claim(storage, "second")
     write = progress(Lease("r", "second"), entries=[entry("0")], cancel_delivered=True)
     await storage.save_progress(replace(write, ending=Ending(RunStatus.SLEEPING, NOW + 9)))
@@ -170,7 +171,7 @@ async def k3_a_second_request_changes_nothing(storage: StorageAdapter, another: 
 
     again = await storage.request_cancel("r", now=NOW)
 
-    assert (True, delivered) == (again, await get(storage))
+    expect((True, delivered), (again, await get(storage)))
 
 
 async def f12_a_requested_cancellation_wakes(storage: StorageAdapter, another: Another) -> None:
@@ -181,7 +182,7 @@ async def f12_a_requested_cancellation_wakes(storage: StorageAdapter, another: A
 
         await park(storage, lease, status=status, due_at=NOW + 9, now=NOW + 2)
 
-        assert (status, NOW + 2) == ((await get(storage, str(number))).status, (await get(storage, str(number))).due_at)
+        expect((status, NOW + 2), ((await get(storage, str(number))).status, (await get(storage, str(number))).due_at))
 
 
 async def f13_a_delivered_cancellation_is_not_requested_any_more(storage: StorageAdapter, another: Another) -> None:
@@ -193,8 +194,8 @@ async def f13_a_delivered_cancellation_is_not_requested_any_more(storage: Storag
     await storage.save_progress(progress(lease, entries=[entry("0")], cancel_delivered=True, ending=sleep))
 
     row = await get(storage)
-    assert (False, True, NOW + 9) == (row.cancel_requested, row.cancel_delivered, row.due_at)
-    assert [] == await storage.check_runs(["r"])
+    expect((False, True, NOW + 9), (row.cancel_requested, row.cancel_delivered, row.due_at))
+    expect([], await storage.check_runs(["r"]))
 
 
 # ---- F14: continuing as new -----------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ async def f14_a_run_begins_anew_under_its_id(storage: StorageAdapter, another: A
     ending = Ending(RunStatus.PENDING, NOW + 5, continued=Continued("v", 2, 3, b"next"))
 
     write = progress(Lease("r", "2"), entries=[entry("0")], timers=[timer("1")], ending=ending, now=NOW + 1)
-    assert await storage.save_progress(write)
+    expect(True, await storage.save_progress(write))
 
     expected = replace(
         before,
@@ -225,9 +226,9 @@ async def f14_a_run_begins_anew_under_its_id(storage: StorageAdapter, another: A
         generation=1,
         updated_at=NOW + 1,
     )
-    assert (expected, Journal([], [])) == await state(storage, "r")
-    assert [] == ids(await claim(storage, "old", now=NOW + 5))
-    assert ["r"] == ids(await claim(storage, "new", workflows=[("v", 2)], now=NOW + 5))
+    expect((expected, Journal([], [])), await state(storage, "r"))
+    expect([], ids(await claim(storage, "old", now=NOW + 5)))
+    expect(["r"], ids(await claim(storage, "new", workflows=[("v", 2)], now=NOW + 5)))
 
 
 async def f14_the_mailbox_stays(storage: StorageAdapter, another: Another) -> None:
@@ -243,7 +244,7 @@ async def f14_the_mailbox_stays(storage: StorageAdapter, another: Another) -> No
     await storage.send_message("r", "a", b"", now=NOW, message_id="m")
     await storage.send_message("r", "b", b"", now=NOW)
 
-    assert [event(1, "a"), event(3, "b")] == await storage.get_messages("r", after=0)
+    expect([event(1, "a"), event(3, "b")], await storage.get_messages("r", after=0))
 
 
 async def f14_a_requested_cancellation_stays(storage: StorageAdapter, another: Another) -> None:
@@ -257,9 +258,10 @@ async def f14_a_requested_cancellation_stays(storage: StorageAdapter, another: A
 
     rows = [await get(storage, run_id) for run_id in ("requested", "delivered")]
 
-    assert [(True, False, NOW), (False, False, NOW + 9)] == [
-        (row.cancel_requested, row.cancel_delivered, row.due_at) for row in rows
-    ]
+    expect(
+        [(True, False, NOW), (False, False, NOW + 9)],
+        [(row.cancel_requested, row.cancel_delivered, row.due_at) for row in rows],
+    )
 
 
 async def f14_cut_entries_go(storage: StorageAdapter, another: Another) -> None:
@@ -272,7 +274,7 @@ async def f14_cut_entries_go(storage: StorageAdapter, another: Another) -> None:
 
     await storage.save_progress(progress(Lease("r", "second"), ending=ending))
 
-    assert [] == await storage.get_cut_entries("r")
+    expect([], await storage.get_cut_entries("r"))
 
 
 async def f14_what_cannot_be_continued_is_left(storage: StorageAdapter, another: Another) -> None:
@@ -282,8 +284,8 @@ async def f14_what_cannot_be_continued_is_left(storage: StorageAdapter, another:
     before = await state(storage, "r")
     ending = Ending(RunStatus.PENDING, NOW, continued=Continued("\ud800", 1, 1, b""))
 
-    assert "save_progress" == await refusal(storage, progress(lease, recorded=1, ending=ending))
-    assert before == await state(storage, "r")
+    expect("save_progress", await refusal(storage, progress(lease, recorded=1, ending=ending)))
+    expect(before, await state(storage, "r"))
 
 
 # ---- M, N: resume_run, get_cut_entries ------------------------------------------------------------------------------
@@ -292,13 +294,13 @@ async def f14_what_cannot_be_continued_is_left(storage: StorageAdapter, another:
 async def m1_a_resumed_run_is_as_if_it_had_not_ended(storage: StorageAdapter, another: Another) -> None:
     """A failed or cancelled run is pending and due, without output, error, idle claims or cancellation."""
     for status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        lease = await hold(storage, status)
+        lease = await hold(storage, status.value)
         await storage.request_cancel(status, now=NOW)
         ending = Ending(status, output=b"out", error=b"why")
         await storage.save_progress(progress(lease, entries=[entry("0")], cancel_delivered=True, ending=ending))
         before = await get(storage, status)
 
-        assert await storage.resume_run(status, keep=1, now=NOW + 7)
+        expect(True, await storage.resume_run(status, keep=1, now=NOW + 7))
 
         expected = replace(
             before,
@@ -309,12 +311,12 @@ async def m1_a_resumed_run_is_as_if_it_had_not_ended(storage: StorageAdapter, an
             error=None,
             cancel_delivered=False,
         )
-        assert (expected, Journal([entry("0")], [])) == await state(storage, status)
-        assert [status] == ids(await claim(storage, "second", now=NOW + 7))
+        expect((expected, Journal([entry("0")], [])), await state(storage, status))
+        expect([status.value], ids(await claim(storage, "second", now=NOW + 7)))
 
 
 async def m1_nothing_else_is_resumed(storage: StorageAdapter, another: Another) -> None:
-    """A completed, pending, held, parked or unknown run is not resumed: False, and nothing changes."""
+    """[144][184] A completed, pending, held, parked or unknown run is not resumed: False, and nothing changes."""
     await end(storage, "completed", Ending(RunStatus.COMPLETED, output=b""))
     await create(storage, new_run("pending"))
     await hold(storage, "held")
@@ -325,7 +327,7 @@ async def m1_nothing_else_is_resumed(storage: StorageAdapter, another: Another) 
 
     answers = [await storage.resume_run(run_id, keep=0, now=NOW) for run_id in ("unknown", *run_ids)]
 
-    assert ([False] * 6, before) == (answers, [await state(storage, run_id) for run_id in run_ids])
+    expect(([False] * 6, before), (answers, [await state(storage, run_id) for run_id in run_ids]))
 
 
 async def m1_the_old_lease_is_over(storage: StorageAdapter, another: Another) -> None:
@@ -335,8 +337,8 @@ async def m1_the_old_lease_is_over(storage: StorageAdapter, another: Another) ->
     await storage.resume_run("r", keep=0, now=NOW)
     before = await state(storage, "r")
 
-    assert not await storage.save_progress(progress(lease, entries=[entry("0")]))
-    assert ([lease], before) == (await storage.heartbeat([lease], lease_until=NOW * 2), await state(storage, "r"))
+    expect(False, await storage.save_progress(progress(lease, entries=[entry("0")])))
+    expect(([lease], before), (await storage.heartbeat([lease], lease_until=NOW * 2), await state(storage, "r")))
 
 
 async def m1_one_of_several_resumes(storage: StorageAdapter, another: Another) -> None:
@@ -347,7 +349,7 @@ async def m1_one_of_several_resumes(storage: StorageAdapter, another: Another) -
             *(bound(adapter.resume_run, "r", keep=0, now=NOW) for _ in range(5) for adapter in (storage, other))
         )
 
-    assert [True] == [answer for answer in answers if answer]
+    expect([True], [answer for answer in answers if answer])
 
 
 async def m2_the_journal_is_cut(storage: StorageAdapter, another: Another) -> None:
@@ -360,8 +362,8 @@ async def m2_the_journal_is_cut(storage: StorageAdapter, another: Another) -> No
     await claim(storage, "second")
     await storage.save_progress(progress(Lease("r", "second"), recorded=2, entries=[entry("new")]))
 
-    assert Journal([*entries[:2], entry("new")], []) == await storage.get_journal("r")
-    assert entries[2:] == await storage.get_cut_entries("r")
+    expect(Journal([*entries[:2], entry("new")], []), await storage.get_journal("r"))
+    expect(entries[2:], await storage.get_cut_entries("r"))
 
 
 async def m2_more_may_be_kept_than_there_is(storage: StorageAdapter, another: Another) -> None:
@@ -371,7 +373,7 @@ async def m2_more_may_be_kept_than_there_is(storage: StorageAdapter, another: An
 
     await storage.resume_run("r", keep=5, now=NOW)
 
-    assert ([entry("0")], []) == ((await storage.get_journal("r")).entries, await storage.get_cut_entries("r"))
+    expect(([entry("0")], []), ((await storage.get_journal("r")).entries, await storage.get_cut_entries("r")))
 
 
 async def m2_events_stay_and_what_children_told_goes(storage: StorageAdapter, another: Another) -> None:
@@ -385,11 +387,11 @@ async def m2_events_stay_and_what_children_told_goes(storage: StorageAdapter, an
 
     await storage.resume_run("r", keep=0, now=NOW)
 
-    assert [event(2, "a")] == await storage.get_messages("r", after=0)
+    expect([event(2, "a")], await storage.get_messages("r", after=0))
     await claim(storage, "second")
     await storage.save_progress(progress(Lease("r", "second"), children=[child]))
     told = Message(3, MessageKind.CHILD, "0", b"", RunStatus.CANCELLED)
-    assert [told] == await storage.get_messages("r", after=2)
+    expect([told], await storage.get_messages("r", after=2))
 
 
 async def n1_every_cut_is_kept(storage: StorageAdapter, another: Another) -> None:
@@ -406,5 +408,5 @@ async def n1_every_cut_is_kept(storage: StorageAdapter, another: Another) -> Non
             await storage.resume_run(run_id, keep=keep, now=NOW)
 
     expected = ["r 0.1", "r 0.0", "r 1.0", "r 1.1", "r 2.0", "r 2.1"]
-    assert expected == [entry.position for entry in await storage.get_cut_entries("r")]
-    assert [] == await storage.get_cut_entries("unknown")
+    expect(expected, [entry.position for entry in await storage.get_cut_entries("r")])
+    expect([], await storage.get_cut_entries("unknown"))
