@@ -154,6 +154,7 @@ class Worker:
             runner = runners[signal.run_id]
             runner.signal(signal)
             if runner.lease not in self._leases.held:
+                # It has parked in the meantime.
                 self.poke()
 
     async def _keep_claiming(self, runs: TaskGroup) -> None:
@@ -267,7 +268,7 @@ class Worker:
                 if ending.due_at is not None:
                     self._look_at = min(self._look_at, ending.due_at)
                 if not ending.status.is_terminal and (ending.awaits or runner.has_missed_news or self._is_told):
-                    # It may have been woken while it parked.
+                    # What it awaits may have come, or a cancellation, while it was being parked: that has made it due.
                     self._asked = True
                 if runner.row.parent is not None and ending.status.is_terminal:
                     self.poke(runner.row.parent)

@@ -75,13 +75,13 @@ async def _work(world: World, storage: StorageAdapter | MortalStorage, scenario:
     run out."""
     engine = world.engine(scenario.call.workflow, *scenario.others, storage=storage)  # type: ignore[arg-type]
     try:
-        await _start(world, engine, storage, scenario, run_id)
+        await _start(engine, scenario, run_id)
         for _ in range(_MOST_ROUNDS):
             await engine.drain()
             if all(row.status.is_terminal for row in await _runs(world, run_id)):
                 break
             if scenario.cancels is not None:
-                await storage.request_cancel(run_id + scenario.cancels, now=world.clock.now())
+                await engine.cancel(run_id + scenario.cancels)
                 await engine.drain()
             world.clock.advance("1h")
     except (Crash, BaseExceptionGroup):
@@ -90,17 +90,11 @@ async def _work(world: World, storage: StorageAdapter | MortalStorage, scenario:
     world.clock.advance("1h")
 
 
-async def _start(
-    world: World, engine: Engine, storage: StorageAdapter | MortalStorage, scenario: Scenario, run_id: str
-) -> None:
+async def _start(engine: Engine, scenario: Scenario, run_id: str) -> None:
     """As a client does that may have died before: it asks for the same run, and sends the same events."""
-    row = await world.storage.get_run(run_id)
-    if row is None or not row.generation:  # one that has continued as new has another input by now
-        await engine.enqueue(scenario.call, run_id=run_id)
+    await engine.enqueue(scenario.call, run_id=run_id)
     for number, (name, payload) in enumerate(scenario.events):
-        await storage.send_message(
-            run_id, name, world.codec.encode(payload), now=world.clock.now(), message_id=str(number)
-        )
+        await engine.send_event(run_id, name, payload, event_id=str(number))
 
 
 async def _runs(world: World, run_id: str) -> list[RunRow]:

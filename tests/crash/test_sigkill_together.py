@@ -6,13 +6,13 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 import pytest
 
-from reflow import MsgpackCodec, RunStatus, SQLiteStorage
+from reflow import Client, RunStatus, SQLiteStorage
 from tests.crash.fleet import Fleet
 from tests.crash.fleet_worker import answered, resting, shared
 from tests.crash.test_sigkill import enqueue, finished, outputs, statuses
@@ -24,27 +24,10 @@ WORKERS = 3
 KILLS = 15
 
 
-class Sender:
-    """This process, which works at no run: it sends and cancels, through a storage of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.storage = SQLiteStorage(path)
-        self._codec = MsgpackCodec()
-
-    async def send(self, number: int, answer: int) -> None:
-        """Send an answer, twice, as one does who got no receipt."""
-        for _ in range(2):
-            await self.storage.send_message(
-                f"run-{number}", "answer", self._codec.encode(answer), now=_now(), message_id=str(answer)
-            )
-
-    async def cancel(self, number: int) -> bool:
-        """Cancel a run."""
-        return await self.storage.request_cancel(f"run-{number}", now=_now())
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000
+async def send(client: Client, number: int, count: int) -> None:
+    """Send an answer, twice, as one does who got no receipt."""
+    for _ in range(2):
+        await client.send_event(f"run-{number}", "answer", 100 * number + count, event_id=str(count))
 
 
 def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -77,10 +60,8 @@ async def test_events_children_and_cancellations(tmp_path: Path, anyio_backend: 
     sent = [0] * RUNS
     cancelled = set(range(0, RUNS, 3))
     repeated: set[tuple[str, str]] = set()
-    sender = Sender(fleet.database)
-    await sender.storage.initialize()
 
-    with ExitStack() as stack:
+    async with Client(SQLiteStorage(fleet.database)) as client, AsyncExitStack() as stack:
         workers = [stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005)) for _ in range(WORKERS)]
         for kill in range(KILLS):
             before = finished(fleet.database)
@@ -88,10 +69,10 @@ async def test_events_children_and_cancellations(tmp_path: Path, anyio_backend: 
             for number in dice.sample(range(RUNS), RUNS // 4):
                 if number in cancelled:
                     if kill > 3:
-                        await sender.cancel(number)
+                        await client.cancel(f"run-{number}")
                 elif sent[number] < 2:
                     sent[number] += 1
-                    await sender.send(number, 100 * number + sent[number])
+                    await send(client, number, sent[number])
             fleet.wait_for_bodies(seen + dice.randint(1, 20), limit_s=0.5)
             workers[kill % WORKERS].kill()
             workers[kill % WORKERS] = stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005))
@@ -99,11 +80,10 @@ async def test_events_children_and_cancellations(tmp_path: Path, anyio_backend: 
         left_over = not _have_all_ended(statuses(fleet.database))
         for number in range(RUNS):
             if number in cancelled:
-                await sender.cancel(number)
+                await client.cancel(f"run-{number}")
             for more in range(sent[number], 0 if number in cancelled else 2):
-                await sender.send(number, 100 * number + more + 1)
+                await send(client, number, more + 1)
         await wait_until(fleet.database, _have_all_ended, limit_s=10)
-    await sender.storage.close()
 
     assert left_over, "the kills came too late to hit anything"
     _check_ends(fleet.database, cancelled)
@@ -146,16 +126,13 @@ async def test_cancelled_from_another_process(tmp_path: Path, anyio_backend: str
     """[132] Cancelled from another process, runs in the middle of a step and runs that rest end within a second."""
     fleet = Fleet(tmp_path, anyio_backend)
     await enqueue(fleet.database, resting, 3)
-    storage = SQLiteStorage(fleet.database)
 
-    async with AsyncExitStack() as stack:
-        await storage.initialize()
-        stack.push_async_callback(storage.close)
+    async with Client(SQLiteStorage(fleet.database)) as client, AsyncExitStack() as stack:
         stack.enter_context(fleet.worker(lease="30s", pace_s=60))
         await wait_until(fleet.database, lambda counts: counts == {RunStatus.WAITING: 3}, limit_s=10)
         await enqueue(fleet.database, shared, 3, first=3)
         fleet.wait_for_bodies(3)
-        asked = [await storage.request_cancel(f"run-{number}", now=_now()) for number in range(6)]
+        asked = [await client.cancel(f"run-{number}") for number in range(6)]
         took_s = await wait_until(fleet.database, lambda counts: counts == {RunStatus.CANCELLED: 6}, limit_s=10)
 
     assert [True] * 6 == asked

@@ -8,7 +8,7 @@ import pytest
 from anyio import sleep_forever
 from anyio.lowlevel import checkpoint
 
-from reflow import Flow, RunCancelledError, gather, step, wait_event, workflow
+from reflow import Flow, RunCancelledError, gather, sleep, step, wait_event, workflow
 from reflow.storage.listeners import Wake
 from tests.support.bodies import Steps
 from tests.support.tapped import TappedStorage
@@ -201,12 +201,12 @@ async def test_a_hint_while_a_run_parks(scene: Scene) -> None:
     tapped = Anonymous(scene.world.storage)
 
     @workflow
-    def waiting() -> Flow[None]:
-        yield wait_event("never")
+    def napping() -> Flow[None]:
+        yield sleep("14d")
 
-    async with scene.world.engine(waiting, storage=tapped) as engine:  # type: ignore[arg-type]
+    async with scene.world.engine(napping, storage=tapped) as engine:  # type: ignore[arg-type]
         gate = tapped.hold("save_progress")
-        run = await engine.enqueue(waiting(), run_id="r")
+        run = await engine.enqueue(napping(), run_id="r")
         await gate.arrived.wait()
         # It has just asked, so the next hint is followed up a little later only.
         asked = tapped.done("check_runs")
