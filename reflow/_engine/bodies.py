@@ -32,7 +32,7 @@ class Ready(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A body has ended: its last attempt was the one of this number, and began at `began_at` (0 where nobody asks)."""
+    """A body has ended: its last attempt was the one of this number, and began at `began_at`."""
 
     node: Open
     step: Step[Any]
@@ -120,10 +120,11 @@ class Bodies:
 
     async def _attempt(self, ready: Ready) -> Arrival:
         node, step, attempts, started_at = ready
-        row, began_at = self._row, 0
+        row = self._row
         if not self._teller.observers.is_idle:
             await self._teller.step_begins(node.position, step.name, attempts + 1)
-            began_at = self._clock.now()
+        # Also where nobody looks on: somebody may, when it ends.
+        began_at = self._clock.now()
         info = StepInfo(row.run_id, row.workflow, step.name, node.position, attempts + 1, row.generation)
         result = await attempt(step, info, self._threads, self._clock)
         return Arrival(node, step, attempts + 1, started_at, result, began_at)

@@ -102,7 +102,7 @@ async def _raised_by(tell: Callable[[T], Awaitable[object] | None], make: Callab
     except Exception as error:
         return error
     except BaseException as error:
-        if _is_foreign_cancellation(error):
+        if isinstance(error, SystemExit) or _is_foreign_cancellation(error):
             return error
         raise
     return None

@@ -79,6 +79,10 @@ class Runner:
         self.is_dropped = False
         # There was news at a time when nobody here could take it in: before the run began, or when it was leaving.
         self.has_missed_news = False
+        # Who has had the run here before, and has still to tell how it was left; and set when that is done, where
+        # somebody waits for it.
+        self.previous: Runner | None = None
+        self._left: Event | None = None
         self._workflow = workflow
         self._services = services
         self._clock = services.clock
@@ -132,12 +136,17 @@ class Runner:
             raise
         finally:
             self._execution.close()
+            if self._left is not None:
+                self._left.set()
 
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         self._innermost_scope = scope_probe()
         observers = self._services.observers
+        if self.previous is not None:
+            await self._follow(self.previous)
+            self.previous = None
         if not self._is_loaded:
             await self._load()
             self._is_loaded = True
@@ -155,8 +164,18 @@ class Runner:
         self.ending = ending
         # Who waits for the result need not wait for those who look on.
         self._services.on_end(self.row.run_id, ending)
+        if self._teller.has_news:
+            await self._teller.written()
         if not observers.is_idle:
             await self._teller.left(ending)
+
+    async def _follow(self, previous: Runner) -> None:
+        """What happens to a run is told in order. A hook that does not return holds up the run, and not its
+        cancellation."""
+        if self._is_cancel_due or not previous.is_leaving:
+            previous.drop()
+        previous._left = previous._left or Event()
+        await previous._left.wait()
 
     async def _load(self) -> None:
         row = self.row
@@ -286,7 +305,7 @@ class Runner:
             await checkpoint()
         # Only now: had we been cancelled before, `_give_back` would write it.
         self._execution.draft = draft.following()
-        if not self._services.observers.is_idle:
+        if self._teller.has_news and ending is None:
             await self._teller.written()
 
     async def _storage_failed(self, error: StorageError) -> None:

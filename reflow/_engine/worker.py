@@ -252,6 +252,8 @@ class Worker:
             # What there was until now, the claim has told.
             self._signals_due_at = self._clock.now() + _SIGNALS_EVERY_US
             self._signalled.set()
+        if not self._services.observers.is_idle:
+            runner.previous = self._leases.runner_of(row.run_id)
         self._leases.held[runner.lease] = runner
         return runner
 
