@@ -11,26 +11,12 @@ from anyio import create_task_group, fail_after, wait_all_tasks_blocked
 from reflow import ConfigError, Engine, Flow, LifecycleEvent, RunCancelledError, RunStatus, gather, step, workflow
 from reflow._engine.streams import Stream
 from reflow.events import RunCompleted, RunFailed, StepCompleted, StepFailed, StepStarted
-from reflow.storage.records import Lease
 from tests.support.bodies import Steps
-from tests.support.lifecycle import Watcher, brief
+from tests.support.lifecycle import OF_PAIR, Watcher, brief, give, pair
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
-
-
-@workflow
-def pair(value: Any) -> Flow[Any]:
-    """Two steps."""
-    first = yield from step(give, value).options(name="first")
-    second = yield from step(give, first).options(name="second")
-    return second
 
 
 @workflow
@@ -38,16 +24,6 @@ def wide(width: int) -> Flow[int]:
     """Steps side by side."""
     yield gather(*(step(give, number) for number in range(width)))
     return width
-
-
-OF_PAIR = [
-    "RunStarted",
-    "StepStarted first 1",
-    "StepCompleted first 1",
-    "StepStarted second 1",
-    "StepCompleted second 1",
-    "RunCompleted",
-]
 
 
 async def rest(stream: Stream) -> list[str]:
@@ -331,9 +307,7 @@ async def test_losing_the_lease_releases(world: World, paused: tuple[Engine, Str
     """[172][176] Losing the lease releases a paused run without failing it: another engine completes it, and the first
     tells nothing more of it."""
     engine, stream = paused
-    row = await world.storage.get_run("r")
-    assert row is not None
-    await world.storage.heartbeat([Lease("r", row.lease_id or "")], lease_until=world.clock.now())
+    await world.lease_ends()
     await world.engine(pair).drain()
     await world.clock.has_timer("11s")
     world.clock.advance("11s")

@@ -7,7 +7,7 @@ from typing import Any
 
 from anyio import Event
 
-from reflow import Failure, LifecycleEvent
+from reflow import Failure, Flow, LifecycleEvent, sleep, step, workflow
 from reflow.events import RunFailed, RunParked, StepCompleted, StepFailed, StepRetrying, StepStarted
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -79,3 +79,41 @@ class Watcher:
         """Wait until that was told of the run."""
         while line not in self.lines(run_id):
             await self._news.wait()
+
+
+async def give(value: Any) -> Any:
+    """Returns what it is given."""
+    return value
+
+
+async def fail(*args: Any) -> None:
+    """Raises, with these arguments."""
+    raise ValueError(*args)
+
+
+@workflow
+def pair(value: Any) -> Flow[Any]:
+    """Two steps."""
+    first = yield from step(give, value).options(name="first")
+    second = yield from step(give, first).options(name="second")
+    return second
+
+
+@workflow
+def nap() -> Flow[str]:
+    """A step, a sleep, a step."""
+    yield step(give, 1).options(name="before")
+    yield sleep("1h")
+    yield step(give, 2).options(name="after")
+    return "rested"
+
+
+OF_PAIR = [
+    "RunStarted",
+    "StepStarted first 1",
+    "StepCompleted first 1",
+    "StepStarted second 1",
+    "StepCompleted second 1",
+    "RunCompleted",
+]
+"""What is told of a run of `pair`, in a line each."""

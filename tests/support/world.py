@@ -6,6 +6,7 @@ from typing import Any
 
 from reflow import Call, Client, Engine, Event, MsgpackCodec, RunInfo, RunStatus, StorageAdapter, Workflow
 from reflow._core.duration import Duration
+from reflow.storage.records import Lease
 from tests.support.clock import VirtualClock
 
 
@@ -78,3 +79,11 @@ class World:
         assert row is not None
         state = (row.status, row.lease_id, row.output, row.error)
         return state == (RunStatus.PENDING, None, None, None) and (row.due_at or 0) <= self.clock.now()
+
+    async def lease_ends(self, run_id: str = "r") -> None:
+        """The lease of the run ends now, and not when its engine thinks."""
+        row = await self.storage.get_run(run_id)
+        assert row is not None
+        assert row.lease_id is not None
+        now = self.clock.now()
+        assert [] == await self.storage.heartbeat([Lease(run_id, row.lease_id)], lease_until=now)
