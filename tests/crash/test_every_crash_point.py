@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from reflow import Engine, StorageAdapter
@@ -13,6 +15,11 @@ from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
 
+# A result, an error, or what a run can wait for.
+_NAMED = re.compile(
+    r" (completed at|failed at|was cancelled|sleeps until|waits (until|for|without)|is due since|starts at|goes on at)|"
+    r" was left under a lease that was over at .* and (is|waits)"
+)
 # A run that has not ended by then has lost something.
 _MOST_ROUNDS = 30
 
@@ -39,6 +46,25 @@ async def test_resumes_from_a_crash_during_recovery(world: World, scenario: Scen
         points += 1
 
     assert points >= 3
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+async def test_wherever_it_stands_a_run_has_a_reason(world: World, scenario: Scenario) -> None:
+    """[181] Wherever the process dies, each run says how it ended, or what it waits for that will come."""
+    silent: list[str] = []
+    point = 0
+    is_dead = True
+    while is_dead:
+        point += 1
+        run_id = f"{scenario.name}-{point}-reason"
+        mortal = MortalStorage(world.storage, point, after=True)
+        await _work(world, mortal, scenario, run_id)
+        engine = world.engine(scenario.call.workflow, *scenario.others)
+        reasons = [await engine.why(row.run_id) for row in await _runs(world, run_id)]
+        silent += [reason for reason in reasons if not _NAMED.search(reason)]
+        is_dead = mortal.is_dead
+
+    assert (True, []) == (point > 4, silent)
 
 
 async def _survives_crash(world: World, scenario: Scenario, point: int, after: bool, again: int | None = None) -> bool:
