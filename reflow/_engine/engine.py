@@ -56,6 +56,9 @@ class Engine(Client):
     `hooks` are functions, async or not, that are told of every lifecycle event; what they raise goes to `on_error`
     (default: the log) and is never felt by a run. `stream()` gives the same events to read.
 
+    With `strict`, for tests, a replayed step whose arguments are not those that were recorded fails its run with
+    `NonDeterminismError`. Without it the recorded outcome stands, and a warning is logged.
+
     Raises `ConfigError` for a wrong setting, `DuplicateWorkflowError` for two workflows of one name and version.
     """
 
@@ -71,6 +74,7 @@ class Engine(Client):
         retention: Duration | None = None,
         hooks: Iterable[Hook] = (),
         on_error: ErrorHandler | None = None,
+        strict: bool = False,
         codec: Codec | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class Engine(Client):
             threads=self._threads,
             observers=self._observers,
             most_idle_claims=_MOST_IDLE_CLAIMS,
+            strict=strict,
             on_end=self._run_left,
         )
         self._new_scheduler = partial(Scheduler, storage, self._clock, registry, self._observers)

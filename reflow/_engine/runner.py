@@ -64,6 +64,7 @@ class Services(NamedTuple):
     threads: CapacityLimiter
     observers: Observers
     most_idle_claims: int
+    strict: bool
     is_stopping: Callable[[], bool]
     on_end: Callable[[str, Ending], None]
 
@@ -89,7 +90,7 @@ class Runner:
         codec, clock = services.codec, services.clock
         self._teller = Teller(row, workflow, services.observers, codec, clock)
         self._bodies = Bodies(row, services.threads, clock, self._teller)
-        self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller)
+        self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller, strict=services.strict)
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]
         self._is_loaded = False

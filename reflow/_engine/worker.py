@@ -53,6 +53,7 @@ class Worker:
         threads: int,
         observers: Observers,
         most_idle_claims: int,
+        strict: bool,
         on_end: Callable[[str, Ending], None],
     ) -> None:
         self._storage = storage
@@ -67,6 +68,7 @@ class Worker:
             CapacityLimiter(threads),
             observers,
             most_idle_claims,
+            strict,
             lambda: self._is_stopping,
             on_end,
         )
