@@ -33,7 +33,7 @@ from anyio import CancelScope, CapacityLimiter, Event, create_task_group
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
-from reflow._core.journal import Journal
+from reflow._core.journal import NEVER, Journal
 from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
@@ -256,7 +256,8 @@ class Runner:
                     bodies.start(tasks)
                 elif not bodies.is_running:
                     break
-                await self._clock.wait(arrived, execution.next_due_at)
+                due = execution.next_due_at
+                await self._clock.wait(arrived, None if due == NEVER else due)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
             tasks.cancel_scope.cancel()
         bodies.interrupted()
