@@ -38,6 +38,7 @@ from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
 from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
+from reflow._engine.perform import Perform
 from reflow._engine.scopes import scope_probe
 from reflow._engine.teller import Teller
 from reflow.codec import Codec
@@ -61,6 +62,7 @@ class Services(NamedTuple):
     codec: Codec
     clock: Clock
     threads: CapacityLimiter
+    perform: Perform
     observers: Observers
     most_idle_claims: int
     is_stopping: Callable[[], bool]
@@ -81,7 +83,7 @@ class Runner:
         self._clock = services.clock
         codec, clock = services.codec, services.clock
         self._teller = Teller(row, workflow, services.observers, codec, clock)
-        self._bodies = Bodies(row, services.threads, clock, self._teller)
+        self._bodies = Bodies(row, services.threads, clock, self._teller, services.perform)
         self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller)
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]

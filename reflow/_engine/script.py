@@ -14,7 +14,7 @@ from reflow.errors import ConfigError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.sqlite import SQLiteStorage
 
-__all__ = ["run"]
+__all__ = ["check_no_event_loop", "run"]
 
 R = TypeVar("R")
 
@@ -43,8 +43,7 @@ def run(
         raise ConfigError(f"run got {call!r}; call a workflow to make a call: reflow.run(import_file(path))")
     if backend not in ("asyncio", "trio"):
         raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
-    if _is_in_event_loop():
-        raise ConfigError("reflow.run was called inside an event loop; write `await engine.execute(...)` there")
+    check_no_event_loop("reflow.run", "`await engine.execute(...)`")
     adapter: Any = SQLiteStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
 
     async def main() -> R:
@@ -61,9 +60,10 @@ def run(
         raise
 
 
-def _is_in_event_loop() -> bool:
+def check_no_event_loop(called: str, instead: str) -> None:
+    """Raise `ConfigError` inside an event loop, where `called` cannot start one of its own."""
     try:
         anyio.get_cancelled_exc_class()
     except RuntimeError:
-        return False
-    return True
+        return
+    raise ConfigError(f"{called} was called inside an event loop; write {instead} there")

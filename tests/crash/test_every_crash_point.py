@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reflow import StorageAdapter
-from tests.support.crash import Crash, MortalStorage
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.workflows import SCENARIOS, Scenario, effects
 from tests.support.world import World
 

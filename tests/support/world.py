@@ -6,7 +6,7 @@ from typing import Any
 
 from reflow import Call, Engine, MsgpackCodec, RunInfo, RunStatus, StorageAdapter, Workflow
 from reflow._core.duration import Duration
-from tests.support.clock import VirtualClock
+from reflow.testing import VirtualClock
 
 
 class World:
