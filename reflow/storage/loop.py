@@ -1,4 +1,6 @@
-"""How a thread reaches the event loop that waits for it, asyncio's or trio's: anyio has no call that does not block."""
+"""What anyio has no call for, or a dear one: how a thread reaches the event loop that waits for it, of asyncio or trio,
+without blocking; and one turn of that loop.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeAlias
 
-__all__ = ["CallSoon", "call_soon_here"]
+__all__ = ["CallSoon", "call_soon_here", "next_turn"]
 
 CallSoon: TypeAlias = Callable[[Callable[[], object]], object]
 """Has something called in an event loop, from any thread; RuntimeError when the loop is gone."""
@@ -21,3 +23,12 @@ def call_soon_here() -> CallSoon:
         return call_soon
     loop_call_soon: CallSoon = sys.modules["asyncio"].get_running_loop().call_soon_threadsafe
     return loop_call_soon
+
+
+async def next_turn() -> None:
+    """Let everybody run who is ready. May be cancelled."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        await trio.lowlevel.checkpoint()
+    else:
+        await sys.modules["asyncio"].sleep(0)

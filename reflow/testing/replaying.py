@@ -28,7 +28,7 @@ from reflow import (
     Workflow,
 )
 from reflow._core.failure import capture
-from reflow._core.journal import Entry, Timer
+from reflow._core.journal import CANCEL, Entry, Timer
 from reflow._core.location import location_of
 from reflow._core.program import Outcome
 from reflow._core.replay import Replay
@@ -146,8 +146,9 @@ def _refuse_other_arguments(entry: Entry, location: str) -> None:
 
 
 def _compare_ends(replay: Replay, transcript: Transcript, recorded: Failure | None) -> None:
-    if not transcript.status.is_terminal or not (transcript.entries or replay.outcome):
-        # Also what was cancelled before it began.
+    # A run that was cancelled before it began does not show it.
+    never_began = transcript.status is RunStatus.CANCELLED and all(entry.kind == CANCEL for entry in transcript.entries)
+    if never_began or not transcript.status.is_terminal:
         return
     if replay.outcome is not None:
         then, now = _end(transcript, recorded), _end_now(replay.outcome)

@@ -120,7 +120,9 @@ class Sandbox(Engine):
     ) -> None:
         self.clock = clock or VirtualClock(start=start)
         self._stand_ins = StandIns(stubs, self.clock)
-        super().__init__(storage or MemoryStorage(), workflows, clock=self.clock, lease=lease, grace=0, **options)
+        super().__init__(
+            storage or MemoryStorage(), workflows, clock=self.clock, lease=lease, grace=0, strict=True, **options
+        )
         self._new_worker = partial(self._new_worker, perform=self._attempt, look_us=_NEVER_US)
         self._new_scheduler = partial(self._new_scheduler, look_us=_NEVER_US)
         self._worker, self._scheduler = self._new_worker(), self._new_scheduler()

@@ -1,4 +1,4 @@
-"""Runs that were recorded once replay for ever. Golden transcripts are added (`python -m tests.golden`), never edited."""
+"""Runs that were recorded once replay for ever. Transcripts are added by `python -m tests.golden`, never edited."""
 
 from __future__ import annotations
 

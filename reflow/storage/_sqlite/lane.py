@@ -1,7 +1,7 @@
 """The lane: group commit. Verbs called concurrently share one thread hop and one transaction.
 
 Model. A lane is a thread that owns a connection. Verbs called in one turn of the event loop gather in a *batch*: the
-first caller waits for one checkpoint, so that whoever is ready to run may join, and hands the batch over. The thread
+first caller waits for one turn, so that whoever is ready to run may join, and hands the batch over. The thread
 takes all batches that have come in while it was busy, applies their jobs inside one transaction, and wakes the callers,
 a whole batch by one signal. Neighbouring jobs of the same verb are applied by one call, so that a verb can prepare its
 statements once for all of them.
@@ -30,11 +30,10 @@ from threading import Lock, Thread, local
 from typing import Any, NamedTuple, TypeVar
 
 from anyio import Event
-from anyio.lowlevel import cancel_shielded_checkpoint
 
 from reflow.errors import StorageError
 from reflow.storage._sqlite.connection import patiently, translated
-from reflow.storage.loop import call_soon_here
+from reflow.storage.loop import call_soon_here, next_turn
 
 __all__ = ["Lane", "LaneStatistics", "Verb", "one_by_one"]
 
@@ -121,7 +120,7 @@ class Lane:
             batch = self._gathering.batch = _Batch()
             batch.jobs.append(job)
             try:
-                await cancel_shielded_checkpoint()
+                await next_turn()
             finally:
                 self._gathering.batch = None
                 self._hand_over(batch)
