@@ -18,6 +18,7 @@
     +-- RunNotFoundError            no run has this id
     +-- WorkflowNotFoundError       the engine was not given this workflow
     +-- HookError                   a hook raised; reported, and nothing else follows
+    +-- TestRunIncompleteError      a run under test still waits, and nothing more can happen
     +-- StorageError                the storage could not do what it was asked; the run is not harmed
         +-- StorageAccessError      missing directory, missing permission, read-only file
         +-- StorageFormatError      the file is not a database, or is damaged
@@ -58,6 +59,7 @@ __all__ = [
     "StorageError",
     "StorageFormatError",
     "StorageSchemaError",
+    "TestRunIncompleteError",
     "ValidationError",
     "WaitTimeoutError",
     "WorkflowCancelled",
@@ -411,6 +413,23 @@ class HookError(ReflowError):
         super().__init__(f"hook {source} raised {cause}; the run goes on as if it had not")
         self.source = source
         self.cause = cause
+
+
+class TestRunIncompleteError(ReflowError):
+    """A run under test still waits when nothing more can happen: no event is to come, and no timer within the limit.
+
+    `waits_for` is the sentence of `why`.
+    """
+
+    code = "test_run_incomplete"
+    # For pytest: this is no test, although it begins like one.
+    __test__ = False
+
+    def __init__(self, run_id: str, status: str, waits_for: str) -> None:
+        super().__init__(f"the test is over and the run is still {status}: {waits_for}")
+        self.run_id = run_id
+        self.status = status
+        self.waits_for = waits_for
 
 
 class StorageError(ReflowError):

@@ -11,5 +11,5 @@ completion and every prefix of the journal, replaying the prefix and going on gi
 Reading order: duration, status, journal, failure, retry, schedule, command, definition, steps, waits, values, groups,
 runs, performed, nodes, location, program, stored, replay. A module imports only from those before it. Small helpers
 beside them: forgotten and misuse for commands, derived for programs, digest and context for replay. cut says what
-`resume` keeps.
+`resume` keeps, transcript writes a run as text.
 """

@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from reflow._core.nodes import Open, lingers
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
-from reflow._engine.perform import Attempt, StepInfo, attempt
+from reflow._engine.perform import Attempt, Perform, StepInfo
 from reflow._engine.teller import Teller
 from reflow.storage.records import RunRow
 
@@ -45,7 +45,7 @@ class Arrival(NamedTuple):
 class Bodies:
     """`arrived` is set when a body ends that runs beside others, or when there is other news for the run."""
 
-    def __init__(self, row: RunRow, threads: CapacityLimiter, clock: Clock, teller: Teller) -> None:
+    def __init__(self, row: RunRow, threads: CapacityLimiter, clock: Clock, teller: Teller, perform: Perform) -> None:
         self.ready: dict[str, Ready] = {}
         self.arrivals: list[Arrival] = []
         self.arrived: Event | None = None
@@ -53,6 +53,7 @@ class Bodies:
         self._threads = threads
         self._clock = clock
         self._teller = teller
+        self._perform = perform
         self._running: dict[str, tuple[CancelScope, Ready]] = {}
         # Cancelled, and still to end before another body may start.
         self._settling: set[CancelScope] = set()
@@ -126,5 +127,5 @@ class Bodies:
         # Also where nobody looks on: somebody may, when it ends.
         began_at = self._clock.now()
         info = StepInfo(row.run_id, row.workflow, step.name, node.position, attempts + 1, row.generation)
-        result = await attempt(step, info, self._threads, self._clock)
+        result = await self._perform(step, info, self._threads, self._clock)
         return Arrival(node, step, attempts + 1, started_at, result, began_at)

@@ -7,8 +7,9 @@ which nothing can interrupt: when its time is over, or its run lost a race, it i
 from __future__ import annotations
 
 import inspect
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from anyio import (
     CancelScope,
@@ -26,7 +27,7 @@ from reflow._core.steps import Step
 from reflow._engine.clock import Clock
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 
-__all__ = ["Attempt", "StepInfo", "attempt", "current_step"]
+__all__ = ["Attempt", "Perform", "StepInfo", "attempt", "current_step"]
 
 _TIMEOUT_BASES = tuple(cls.__name__ for cls in StepTimeoutError.__mro__ if cls is not object)
 
@@ -59,6 +60,10 @@ class Attempt(NamedTuple):
 
     value: Any
     error: BaseException | None
+
+
+Perform: TypeAlias = Callable[[Step[Any], StepInfo, CapacityLimiter, Clock], Awaitable[Attempt]]
+"""How one attempt is made: `attempt`, or what tests put in its place."""
 
 
 def current_step() -> StepInfo:

@@ -39,6 +39,7 @@ from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
 from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
+from reflow._engine.perform import Perform
 from reflow._engine.scopes import scope_probe
 from reflow._engine.teller import Teller
 from reflow.codec import Codec
@@ -62,9 +63,11 @@ class Services(NamedTuple):
     codec: Codec
     clock: Clock
     threads: CapacityLimiter
+    perform: Perform
     observers: Observers
     most_idle_claims: int
     strict: bool
+    is_known: Callable[[str, int], bool]
     is_stopping: Callable[[], bool]
     on_end: Callable[[str, Ending], None]
 
@@ -89,7 +92,7 @@ class Runner:
         self._clock = services.clock
         codec, clock = services.codec, services.clock
         self._teller = Teller(row, workflow, services.observers, codec, clock)
-        self._bodies = Bodies(row, services.threads, clock, self._teller)
+        self._bodies = Bodies(row, services.threads, clock, self._teller, services.perform)
         self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller, strict=services.strict)
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]
@@ -294,6 +297,16 @@ class Runner:
         self.is_leaving = ending is not None
         if draft.is_empty and not ending:
             return
+        for started in draft.started:
+            if not self._services.is_known(started.workflow, started.version):
+                _log.warning(
+                    "run %s starts run %s of workflow %r, version %d, which this engine does not know; give it to the "
+                    "engine, unless another one runs it",
+                    self.row.run_id,
+                    started.run_id,
+                    started.workflow,
+                    started.version,
+                )
         progress = draft.progress(self.lease, self._clock.now(), ending)
         while True:
             try:

@@ -33,7 +33,7 @@ from reflow.storage.records import NewRun, ScheduleRow
 __all__ = ["Scheduler"]
 
 _BATCH = 100
-_POLL_US = 1_000_000
+_LOOK_US = 1_000_000
 
 _log = logging.getLogger("reflow")
 
@@ -41,11 +41,19 @@ _log = logging.getLogger("reflow")
 class Scheduler:
     """Fires the schedules of the registered workflows."""
 
-    def __init__(self, storage: StorageAdapter, clock: Clock, registry: Registry, observers: Observers) -> None:
+    def __init__(
+        self,
+        storage: StorageAdapter,
+        clock: Clock,
+        registry: Registry,
+        observers: Observers,
+        look_us: int = _LOOK_US,
+    ) -> None:
         self._storage = storage
         self._clock = clock
         self._registry = registry
         self._observers = observers
+        self._look_us = look_us
         self._is_stopping = False
         self._poked = Event()
         self._reported: set[tuple[str, str]] = set()
@@ -62,7 +70,7 @@ class Scheduler:
     async def serve(self) -> None:
         """Fire what comes due until `stop`."""
         while not self._is_stopping:
-            self._poked, look_at = Event(), self._clock.now() + _POLL_US
+            self._poked, look_at = Event(), self._clock.now() + self._look_us
             try:
                 _, next_at = await self._fire_due()
                 look_at = min(look_at, next_at)

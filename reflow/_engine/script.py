@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import anyio
 
-from reflow._core.definition import Call
+from reflow._core.definition import Call, Workflow
 from reflow._engine.engine import Engine
 from reflow.codec import Codec
 from reflow.errors import ConfigError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.sqlite import SQLiteStorage
 
-__all__ = ["run"]
+__all__ = ["check_no_event_loop", "run"]
 
 R = TypeVar("R")
 
@@ -27,6 +28,7 @@ def run(
     *,
     storage: str | os.PathLike[str] | StorageAdapter = "reflow.db",
     run_id: str | None = None,
+    workflows: Iterable[Workflow[..., Any]] = (),
     codec: Codec | None = None,
     backend: str = "asyncio",
 ) -> R:
@@ -35,6 +37,7 @@ def run(
     `storage` is the path of a SQLite file or a storage object. With a `run_id` the same line again continues where a
     crash, a kill or Ctrl-C left off, and returns the stored result when the run has completed; without one each call
     starts a new run. Other unfinished runs of the workflow in the same storage go on too, while this one lasts.
+    `workflows` are others that it starts, as children or by `spawn`: somebody has to run them.
     `backend` is `"asyncio"` or `"trio"`.
 
     Raises what `Engine.execute` raises; `ConfigError` when called inside an event loop.
@@ -43,12 +46,12 @@ def run(
         raise ConfigError(f"run got {call!r}; call a workflow to make a call: reflow.run(import_file(path))")
     if backend not in ("asyncio", "trio"):
         raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
-    if _is_in_event_loop():
-        raise ConfigError("reflow.run was called inside an event loop; write `await engine.execute(...)` there")
+    check_no_event_loop("reflow.run", "`await engine.execute(...)`")
+    known = [call.workflow, *(each for each in workflows if each is not call.workflow)]
     adapter: Any = SQLiteStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
 
     async def main() -> R:
-        async with Engine(adapter, [call.workflow], lease=_LEASE, codec=codec) as engine:
+        async with Engine(adapter, known, lease=_LEASE, codec=codec) as engine:
             return await engine.execute(call, run_id=run_id)
 
     try:
@@ -61,9 +64,10 @@ def run(
         raise
 
 
-def _is_in_event_loop() -> bool:
+def check_no_event_loop(called: str, instead: str) -> None:
+    """Raise `ConfigError` inside an event loop, where `called` cannot start one of its own."""
     try:
         anyio.get_cancelled_exc_class()
     except RuntimeError:
-        return False
-    return True
+        return
+    raise ConfigError(f"{called} was called inside an event loop; write {instead} there")

@@ -2,7 +2,7 @@
 
 Model. There are `concurrency` slots; a held run has one until it parks or ends. The worker looks for due runs when
 somebody says that there may be some (`poke`: something was enqueued here), when the next known one comes due, and, as a
-safety net against what other processes did, every `_POLL_US`. A slot that becomes free is refilled at once, and only
+safety net against what other processes did, every `look_us`. A slot that becomes free is refilled at once, and only
 when something is known to be due, so an idle storage is left alone.
 
 Held runs can be sent messages and be cancelled, by anybody. The worker asks for such signals when it is told that there
@@ -21,6 +21,7 @@ from reflow._engine.clock import Clock
 from reflow._engine.ids import new_id
 from reflow._engine.lease import LeaseKeeper
 from reflow._engine.observers import Observers
+from reflow._engine.perform import Perform, attempt
 from reflow._engine.registry import Registry
 from reflow._engine.runner import Runner, Services
 from reflow.codec import Codec
@@ -30,10 +31,9 @@ from reflow.storage.records import Claimed, Ending, Lease, RunRow
 
 __all__ = ["Worker"]
 
-_POLL_US = 1_000_000
-# How soon held runs hear of what another process has written, at the earliest and at the latest.
+_LOOK_US = 1_000_000
+# How soon held runs hear of what another process has written, at the earliest; at the latest after half of `look_us`.
 _SIGNALS_AFTER_US = 100_000
-_SIGNALS_EVERY_US = 500_000
 
 _log = logging.getLogger("reflow")
 
@@ -55,20 +55,25 @@ class Worker:
         most_idle_claims: int,
         strict: bool,
         on_end: Callable[[str, Ending], None],
+        perform: Perform = attempt,
+        look_us: int = _LOOK_US,
     ) -> None:
         self._storage = storage
         self._clock = clock
         self._registry = registry
         self._concurrency = concurrency
+        self._look_us = look_us
         self._leases = LeaseKeeper(storage, clock, lease_us)
         self._services = Services(
             storage,
             codec,
             clock,
             CapacityLimiter(threads),
+            perform,
             observers,
             most_idle_claims,
             strict,
+            lambda name, version: registry.find(name, version) is not None,
             lambda: self._is_stopping,
             on_end,
         )
@@ -142,7 +147,7 @@ class Worker:
             elif now < self._signals_due_at:
                 await self._clock.wait(self._signalled, self._signals_due_at)
             else:
-                self._signals_asked_at, self._signals_due_at = now, now + _SIGNALS_EVERY_US
+                self._signals_asked_at, self._signals_due_at = now, now + self._look_us // 2
                 await self._pass_on_signals()
 
     async def _pass_on_signals(self) -> None:
@@ -222,7 +227,7 @@ class Worker:
             limit = self._concurrency - len(self._leases.held)
             now = self._clock.now()
             self._asked = False
-            self._look_at = now + _POLL_US
+            self._look_at = now + self._look_us
             if limit < 1 or self._is_stopping or not await self._leases.renew():
                 return []
             lease_id = new_id(now)
@@ -252,7 +257,7 @@ class Worker:
         runner.has_missed_news = row.run_id in self._told_while_claiming
         if not self._leases.held:
             # What there was until now, the claim has told.
-            self._signals_due_at = self._clock.now() + _SIGNALS_EVERY_US
+            self._signals_due_at = self._clock.now() + self._look_us // 2
             self._signalled.set()
         if not self._services.observers.is_idle:
             runner.previous = self._leases.runner_of(row.run_id)

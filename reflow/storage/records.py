@@ -172,9 +172,10 @@ class Progress(Struct, frozen=True):
 
     @property
     def is_news(self) -> bool:
-        """Whether others may have something to do because of it: a run to start, or one that waited for this one."""
+        """Whether others may have something to do because of it: a run to start or to cancel, or one that waited for
+        this one."""
         ending = self.ending
-        return bool(self.children) or (
+        return bool(self.children or self.cancelled) or (
             ending is not None and (ending.status.is_terminal or ending.continued is not None)
         )
 

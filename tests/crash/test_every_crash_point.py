@@ -9,7 +9,7 @@ import pytest
 from reflow import Engine, StorageAdapter
 from reflow._core.journal import MessageKind
 from reflow.storage.records import RunFilter, RunRow
-from tests.support.crash import Crash, MortalStorage
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.workflows import SCENARIOS, Body, Scenario, effects
 from tests.support.world import World
 

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from reflow import Client, Flow, SQLiteStorage, step, workflow
+from reflow.testing.crash import Crash, MortalStorage
 from tests.crash.fleet import Fleet
-from tests.support.crash import Crash, MortalStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

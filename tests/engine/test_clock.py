@@ -9,7 +9,8 @@ from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 
 from reflow import Clock
 from reflow._engine.clock import SystemClock
-from tests.support.clock import START, VirtualClock
+from reflow.testing.clock import START, VirtualClock
+from tests.support.clock import HastyClock
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +94,7 @@ async def test_the_virtual_clock(anyio_backend: str) -> None:
 
 async def test_a_hasty_clock(anyio_backend: str) -> None:
     """With `passes_at_once` short waits turn the clock themselves, long ones do not."""
-    clock = VirtualClock(passes_at_once="1s")
+    clock = HastyClock(passes_at_once="1s")
     with fail_after(10):
         await clock.wait(Event(), START + 1_000_000)
 

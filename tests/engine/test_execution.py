@@ -15,7 +15,7 @@ from reflow._engine.observers import Observers
 from reflow._engine.perform import Attempt
 from reflow._engine.teller import Teller
 from reflow.storage.records import NewRun
-from tests.support.clock import START, VirtualClock
+from reflow.testing.clock import START, VirtualClock
 
 CODEC = MsgpackCodec()
 

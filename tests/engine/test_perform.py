@@ -10,8 +10,8 @@ from anyio import CapacityLimiter, Event, create_task_group, from_thread, wait_a
 
 from reflow import Flow, Retry, StepInfo, current_step, gather, race, sleep, step, workflow
 from reflow._engine.perform import attempt
+from reflow.testing import VirtualClock
 from tests.support.bodies import Steps
-from tests.support.clock import VirtualClock
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from reflow import Flow, Retry, RunStatus, current_step, gather, now, race, slee
 from reflow._core.replay import Replay
 from reflow._engine.runner import Runner
 from reflow.storage.records import Progress
-from tests.support.clock import VirtualClock
+from tests.support.clock import HastyClock
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -198,7 +198,7 @@ async def test_nothing_begins_before_the_write(log: Log) -> None:
 @pytest.fixture
 def hasty(world: World) -> World:
     """A world in which the runner's wait before it tries the storage again passes at once."""
-    world.clock = VirtualClock(passes_at_once="250ms")
+    world.clock = HastyClock(passes_at_once="250ms")
     return world
 
 

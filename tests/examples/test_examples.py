@@ -26,7 +26,15 @@ def run(folder: Path, example: str, *arguments: str) -> list[str]:
 
 def test_every_example_is_tested():
     """No example is left out here."""
-    tested = {"approval", "child_workflows", "import_zones", "kill_and_resume", "own_storage", "signup"}
+    tested = {
+        "approval",
+        "child_workflows",
+        "import_zones",
+        "kill_and_resume",
+        "own_storage",
+        "signup",
+        "testing_your_workflow",
+    }
 
     assert tested == {path.stem for path in EXAMPLES.glob("*.py")}
 
@@ -72,6 +80,14 @@ def test_kill_and_resume(tmp_path: Path):
 def test_own_storage(tmp_path: Path):
     """The storage of one's own keeps the contract."""
     assert ["Every case of the storage contract holds."] == run(tmp_path, "own_storage")
+
+
+def test_testing_your_workflow(tmp_path: Path):
+    """[193] The tests of the example pass."""
+    lines = run(tmp_path, "testing_your_workflow")
+
+    assert 5 == len(lines)
+    assert all(line.endswith(": passed") for line in lines)
 
 
 def test_approval(tmp_path: Path):

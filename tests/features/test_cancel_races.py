@@ -8,9 +8,9 @@ import pytest
 from anyio import Event, wait_all_tasks_blocked
 
 from reflow import Flow, RunCancelledError, RunStatus, gather, sleep, step, wait_event, workflow
+from reflow.testing import VirtualClock
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.bodies import Steps
-from tests.support.clock import VirtualClock
-from tests.support.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 

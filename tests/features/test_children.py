@@ -27,8 +27,8 @@ from reflow import (
     workflow,
 )
 from reflow.storage.records import RunFilter, RunRow
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.bodies import Steps
-from tests.support.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 

@@ -24,7 +24,7 @@ from reflow import (
     workflow,
 )
 from reflow.storage.records import RunFilter
-from tests.support.crash import Crash, MortalStorage
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 

@@ -37,8 +37,8 @@ from reflow import (
 from reflow._core.duration import from_micros
 from reflow._core.journal import MessageKind
 from reflow.storage.records import Progress
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.bodies import Steps
-from tests.support.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 

@@ -36,8 +36,8 @@ from reflow.events import (
     StepRetrying,
     StepStarted,
 )
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.bodies import Steps
-from tests.support.crash import Crash, MortalStorage
 from tests.support.lifecycle import OF_PAIR, Watcher, brief, fail, give, nap, pair
 from tests.support.tapped import TappedStorage
 from tests.support.workflows import SCENARIOS, Scenario

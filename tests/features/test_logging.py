@@ -18,7 +18,7 @@ from reflow import (
     wait_event,
     workflow,
 )
-from tests.support.crash import Crash, MortalStorage
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

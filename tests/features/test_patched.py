@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reflow import Flow, RunStatus, gather, patched, sleep, step, workflow
-from tests.support.crash import Crash, MortalStorage
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reflow import Flow, RunStatus, sleep, step, workflow
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.bodies import Steps
-from tests.support.crash import Crash, MortalStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

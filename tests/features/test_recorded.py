@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from reflow import Flow, new_random, new_uuid, now, sleep, step, workflow
-from tests.support.clock import START
+from reflow.testing.clock import START
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

@@ -22,7 +22,7 @@ from reflow import (
     step,
     workflow,
 )
-from tests.support.crash import MortalStorage
+from reflow.testing.crash import MortalStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 
 from reflow import Flow, RunStatus, gather, sleep, spawn, step, workflow
 from reflow.storage.records import RunFilter
-from tests.support.crash import Crash, MortalStorage
+from reflow.testing.crash import Crash, MortalStorage
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 

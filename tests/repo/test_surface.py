@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 import reflow
-from reflow import Failure, ReflowError, WorkflowCancelled, errors
+from reflow import Failure, ReflowError, WorkflowCancelled, errors, testing
 from reflow.testing import conformance
 from tests.repo.sources import ROOT, modules, tree_of
 
 ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ReflowError)]
-PUBLIC = [(package, name) for package in (reflow, conformance) for name in package.__all__]
+PUBLIC = [(package, name) for package in (reflow, testing, conformance) for name in package.__all__]
 SAMPLES: dict[Any, Any] = {
     str: "text",
     int: 3,

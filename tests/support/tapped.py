@@ -9,7 +9,7 @@ from typing import Any
 from anyio import Event
 
 from reflow import StorageAdapter, StorageError
-from tests.support.verbs import VERBS
+from reflow.testing.crash import VERBS
 
 
 class Gate:

@@ -7,7 +7,7 @@ from typing import Any
 from reflow import Call, Client, Engine, Event, MsgpackCodec, RunInfo, RunStatus, StorageAdapter, Workflow
 from reflow._core.duration import Duration
 from reflow.storage.records import Lease
-from tests.support.clock import VirtualClock
+from reflow.testing import VirtualClock
 
 
 class World:
