@@ -2,4 +2,10 @@
 `import reflow`, and nothing of it needs a test framework.
 
 `reflow.testing.conformance` says whether a storage adapter keeps the contract, clause by clause.
+`explore` tries every way in which one workflow can go: outcomes, orders, cancellation, crashes.
 """
+
+from reflow.testing.exploring import BadStoryError, Explored, Invariant, explore
+from reflow.testing.stories import Body, Story
+
+__all__ = ["BadStoryError", "Body", "Explored", "Invariant", "Story", "explore"]
