@@ -6,9 +6,10 @@
         │          StepRetrying
         └──> RunParked ──> RunResumed ──> ...
 
-They tell what has just been stored, or is about to be done; of what is only replayed there is nothing to tell. An
-engine that stops, dies or loses a lease says nothing: the next one says `RunResumed`, and starts again each step that
-has no outcome yet.
+They tell what has just been stored, or is about to be done; of what is only replayed there is nothing to tell. A step
+that is interrupted, because it lost a race or its run is cancelled, has a start and no end. An engine that dies, loses
+a lease or is stopped in the midst of a step says nothing: the next one says `RunResumed`, and starts again each step
+that has no outcome yet.
 
 The word *event* alone means what is sent to a run; see `wait_event`.
 """
@@ -67,7 +68,7 @@ class RunStarted(_OfRun, frozen=True, kw_only=True):
 class RunResumed(_OfRun, frozen=True, kw_only=True):
     """A run that began before is taken up: what it slept or waited for has come, or its engine has stopped or died.
 
-    `executions` counts how often an engine has taken it up, this time included.
+    `executions` counts how often an engine has taken it up, this time included, since it last continued as new.
     """
 
     executions: int
@@ -77,7 +78,7 @@ class RunParked(_OfRun, frozen=True, kw_only=True):
     """A run has left the engine's memory, to go on later.
 
     It is `sleeping` until `due_at`; or `waiting` for an event or a child, until `due_at` at the latest where that is
-    set; or `pending`, where it continues as new.
+    set; or `pending`, where it continues as new or its engine stops.
     """
 
     status: Literal["pending", "sleeping", "waiting"]

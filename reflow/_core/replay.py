@@ -55,7 +55,8 @@ class Replay:
     caller empties all three. When a run is dropped unfinished, call `close`.
 
     `generation` counts how often the run was continued as new. `on_other_arguments` is called with each stored entry
-    whose command has other arguments now, and with its `file:line`; looking costs about as much as feeding.
+    whose command has other arguments now, and with its `file:line`. Looking costs half as much as feeding, so it can be
+    left at the latest `compared` entries.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Replay:
         workflow: str | None = None,
         generation: int = 0,
         on_other_arguments: Callable[[Entry, str], None] | None = None,
+        compared: int | None = None,
     ) -> None:
         self.run_id = run_id
         self.marks: list[str] = []
@@ -75,6 +77,7 @@ class Replay:
         self._codec = codec
         self._stored = Stored(journal) if journal else _NOTHING
         self._on_other_arguments = on_other_arguments
+        self._compared_after = 0 if compared is None else len(self._stored.entries) - compared
         self._changes: dict[str, bool] = {}
         # Made by a generator function, so a real generator: its frame tells the line it stands at.
         body = cast("GeneratorType[Any, Any, Any]", generator)
@@ -118,7 +121,7 @@ class Replay:
         while stored.fed < end:
             entry = entries[stored.fed]
             stored.fed += 1
-            if self._on_other_arguments is not None and entry.digest is not None:
+            if self._on_other_arguments is not None and entry.digest is not None and stored.fed > self._compared_after:
                 self._compare_arguments(entry, self._on_other_arguments)
             self.feed(entry)
         # What was opened and answered within the journal needs nothing more.

@@ -32,7 +32,7 @@ class Ready(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A body has ended: its last attempt was the one of this number, and began at `began_at` (0 where nobody asks)."""
+    """A body has ended: its last attempt was the one of this number, and began at `began_at`."""
 
     node: Open
     step: Step[Any]
@@ -53,7 +53,7 @@ class Bodies:
         self._threads = threads
         self._clock = clock
         self._teller = teller
-        self._running: dict[str, tuple[CancelScope, Open]] = {}
+        self._running: dict[str, tuple[CancelScope, Ready]] = {}
         # Cancelled, and still to end before another body may start.
         self._settling: set[CancelScope] = set()
 
@@ -75,8 +75,10 @@ class Bodies:
     async def perform(self) -> None:
         """Perform the only one that is ready, here and now."""
         [ready] = self.ready.values()
+        # It stays listed meanwhile: where it is interrupted, it is still to be started.
+        arrival = await self._attempt(ready)
         self.ready.clear()
-        self.arrivals.append(await self._attempt(ready))
+        self.arrivals.append(arrival)
 
     def start(self, tasks: TaskGroup) -> None:
         """Start all that are ready, unless a cancelled one has still to end."""
@@ -84,7 +86,7 @@ class Bodies:
             return
         for position, ready in self.ready.items():
             scope = CancelScope()
-            self._running[position] = scope, ready.node
+            self._running[position] = scope, ready
             tasks.start_soon(self._run, scope, position, ready)
         self.ready.clear()
 
@@ -92,14 +94,15 @@ class Bodies:
         """The command there was cancelled, or has settled otherwise."""
         self.ready.pop(position, None)
         if running := self._running.pop(position, None):
-            scope, node = running
+            scope, ready = running
             scope.cancel()
-            if not lingers(node):
+            if not lingers(ready.node):
                 # A gather raises once all of its members have settled: no body starts before this one has ended.
                 self._settling.add(scope)
 
     def interrupted(self) -> None:
-        """Forget those under way: their tasks were all cancelled."""
+        """The tasks of those under way were all cancelled: make ready again, in the same attempt, what they were at."""
+        self.ready.update((position, ready) for position, (_, ready) in self._running.items())
         self._running.clear()
         self._settling.clear()
 
@@ -117,10 +120,11 @@ class Bodies:
 
     async def _attempt(self, ready: Ready) -> Arrival:
         node, step, attempts, started_at = ready
-        row, began_at = self._row, 0
+        row = self._row
         if not self._teller.observers.is_idle:
             await self._teller.step_begins(node.position, step.name, attempts + 1)
-            began_at = self._clock.now()
+        # Also where nobody looks on: somebody may, when it ends.
+        began_at = self._clock.now()
         info = StepInfo(row.run_id, row.workflow, step.name, node.position, attempts + 1, row.generation)
         result = await attempt(step, info, self._threads, self._clock)
         return Arrival(node, step, attempts + 1, started_at, result, began_at)

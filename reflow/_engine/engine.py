@@ -56,6 +56,9 @@ class Engine(Client):
     `hooks` are functions, async or not, that are told of every lifecycle event; what they raise goes to `on_error`
     (default: the log) and is never felt by a run. `stream()` gives the same events to read.
 
+    With `strict`, for tests, a replayed step whose arguments are not those that were recorded fails its run with
+    `NonDeterminismError`. Without it the recorded outcome stands, and a warning is logged.
+
     Raises `ConfigError` for a wrong setting, `DuplicateWorkflowError` for two workflows of one name and version.
     """
 
@@ -71,6 +74,7 @@ class Engine(Client):
         retention: Duration | None = None,
         hooks: Iterable[Hook] = (),
         on_error: ErrorHandler | None = None,
+        strict: bool = False,
         codec: Codec | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -97,6 +101,7 @@ class Engine(Client):
             threads=self._threads,
             observers=self._observers,
             most_idle_claims=_MOST_IDLE_CLAIMS,
+            strict=strict,
             on_end=self._run_left,
         )
         self._new_scheduler = partial(Scheduler, storage, self._clock, registry, self._observers)
@@ -118,7 +123,7 @@ class Engine(Client):
         await tasks.__aenter__()
         self._worker.poke()
         tasks.start_soon(self._worker.serve)
-        tasks.start_soon(self._storage.listen, self._poke)
+        tasks.start_soon(self._storage.listen, self._worker.poke)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
         if self._retention_us is not None:
@@ -181,7 +186,7 @@ class Engine(Client):
 
     def _claimers(self, workflow: str) -> Claimers:
         versions = tuple(version for name, version in self._registered.keys if name == workflow)
-        used = len(self._worker._leases.held)  # pyright: ignore[reportPrivateUsage]
+        used = self._worker.held
         return Claimers(self._tasks is not None, versions, used, self._concurrency - used)
 
     def _schedules_changed(self) -> None:
@@ -209,11 +214,6 @@ class Engine(Client):
                 _log.warning("prune: %s; trying again", error)
             pause_us = min(max(retention_us // 10, _SHORTEST_PAUSE_US), _LONGEST_PAUSE_US)
             await self._clock.wait(Event(), self._clock.now() + pause_us)
-
-    def _poke(self, run_id: str | None) -> None:
-        self._worker.poke(run_id)
-        if run_id is None:
-            self._scheduler.poke()
 
     def _run_left(self, run_id: str, ending: Ending) -> None:
         if ending.status.is_terminal:

@@ -13,6 +13,7 @@ write that says so; a cancelled command's child is cancelled in the write that f
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import Any, assert_never
 
@@ -38,6 +39,7 @@ from reflow._engine.teller import Teller
 from reflow.codec import Codec
 from reflow.errors import (
     Failure,
+    NonDeterminismError,
     RunCancelledError,
     RunConflictError,
     RunFailedError,
@@ -50,12 +52,25 @@ from reflow.storage.records import Continued, Ending, NewRun, RunRow
 
 __all__ = ["Execution"]
 
+# Of a stored journal, where that is no matter of strictness: looking at each of many would be felt.
+_COMPARED = 100
+
+_log = logging.getLogger("reflow")
+
 
 class Execution:
     """One run, from its claim until it parks or ends."""
 
     def __init__(
-        self, row: RunRow, workflow: Workflow[..., Any], codec: Codec, clock: Clock, bodies: Bodies, teller: Teller
+        self,
+        row: RunRow,
+        workflow: Workflow[..., Any],
+        codec: Codec,
+        clock: Clock,
+        bodies: Bodies,
+        teller: Teller,
+        *,
+        strict: bool = False,
     ) -> None:
         self.row = row
         self.draft = Draft(0)
@@ -66,6 +81,8 @@ class Execution:
         self._clock = clock
         self._bodies = bodies
         self._teller = teller
+        self._strict = strict
+        self._has_warned = False
         self._replay: Replay | None = None
         # The ids of the runs that are open as children.
         self._children: dict[str, str] = {}
@@ -98,8 +115,8 @@ class Execution:
 
     # ---- beginning --------------------------------------------------------------------------------------------------
 
-    def begin(self, journal: Journal | None) -> None:
-        """Run the body up to its first commands."""
+    def begin(self, journal: Journal | None, *, is_cancelled: bool = False) -> None:
+        """Run the body up to its first commands. One that was cancelled before does not run at all."""
         self.close()
         if journal is not None:
             self.draft = Draft(len(journal.entries))
@@ -107,8 +124,17 @@ class Execution:
         row = self.row
         generator = self._workflow.start(row.input, self._codec)
         self._replay = Replay(
-            row.run_id, generator, self._codec, journal, workflow=row.workflow, generation=row.generation
+            row.run_id,
+            generator,
+            self._codec,
+            journal,
+            workflow=row.workflow,
+            generation=row.generation,
+            on_other_arguments=self._other_arguments,
+            compared=None if self._strict else _COMPARED,
         )
+        if is_cancelled:
+            self.cancel()
         self._replay.start()
         self._record_marks(self._replay)
 
@@ -116,6 +142,21 @@ class Execution:
         """Feed up to so many stored entries."""
         self.replay.catch_up(most)
         self._record_marks(self.replay)
+
+    def _other_arguments(self, entry: Entry, location: str) -> None:
+        """The outcome stands, and that is said once; it may be a sign that the body is not deterministic."""
+        if self._strict:
+            raise NonDeterminismError(entry.position, str(entry), f"{entry} with other arguments", location)
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "run %s: %s at position %s has other arguments than when its outcome was recorded (%s); the outcome "
+                "stands",
+                self.row.run_id,
+                entry,
+                entry.position,
+                location,
+            )
 
     def take_up(self, timers: list[Timer]) -> None:
         """Go on with the commands that were begun before."""
@@ -139,13 +180,6 @@ class Execution:
         self.draft.is_cancel_delivered = True
         self.replay.feed(entry)
         self._record_marks(self.replay)
-
-    def begin_again(self) -> None:
-        """Make ready again the steps whose bodies were interrupted, as far as they are still open."""
-        self._bodies.interrupted()
-        waiting = {node.position for node in self.replay.opened}
-        waiting.update(self.timers, self._bodies.ready, (arrival.node.position for arrival in self._bodies.arrivals))
-        self.replay.opened.extend(node for position, node in self.replay.open.items() if position not in waiting)
 
     # ---- taking in what happened ------------------------------------------------------------------------------------
 

@@ -192,10 +192,13 @@ def checked_text(value: object, what: str) -> str:
 def check_same(row: RunRow, new: NewRun, order: Order, registry: Registry | None, codec: Codec) -> None:
     """Raise where the run that is there instead of `new` is not the one that was asked for."""
     by_key = new.idempotency_key is not None and row.idempotency_key == new.idempotency_key
-    if row.workflow != new.workflow:
-        raise RunConflictError(row.run_id, f"the workflow {row.workflow!r}")
     if new.idempotency_key is not None and not by_key:
         raise RunConflictError(row.run_id, f"the idempotency key {row.idempotency_key!r}")
+    if row.generation:
+        # It has continued as new; what it began as is not kept.
+        return
+    if row.workflow != new.workflow:
+        raise RunConflictError(row.run_id, f"the workflow {row.workflow!r}")
     if registry is not None and not row.status.is_terminal and registry.find(row.workflow, row.version) is None:
         raise RunConflictError(row.run_id, f"version {row.version} of its workflow, unknown to this engine")
     # Compared as values: the order of keys, a parameter added since then, or an encrypting codec may make equal

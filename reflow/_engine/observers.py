@@ -102,7 +102,7 @@ async def _raised_by(tell: Callable[[T], Awaitable[object] | None], make: Callab
     except Exception as error:
         return error
     except BaseException as error:
-        if _is_foreign_cancellation(error):
+        if isinstance(error, SystemExit) or _is_foreign_cancellation(error):
             return error
         raise
     return None
@@ -122,4 +122,5 @@ def _name_of(hook: Hook) -> str:
 
 
 def _log_error(error: ReflowError) -> None:
-    _log.error("%s", error, exc_info=error.__cause__)
+    # Of a hook that failed, where it did.
+    _log.error("%s", error, exc_info=error.__cause__ if isinstance(error, HookError) else None)

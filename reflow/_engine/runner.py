@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from anyio import CancelScope, CapacityLimiter, Event, create_task_group
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
-from reflow._core.journal import Journal
+from reflow._core.journal import NEVER, Journal
 from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
@@ -63,6 +64,7 @@ class Services(NamedTuple):
     threads: CapacityLimiter
     observers: Observers
     most_idle_claims: int
+    strict: bool
     is_stopping: Callable[[], bool]
     on_end: Callable[[str, Ending], None]
 
@@ -76,17 +78,24 @@ class Runner:
         self.ending: Ending | None = None
         self.is_leaving = False
         self.is_dropped = False
+        # There was news at a time when nobody here could take it in: before the run began, or when it was leaving.
+        self.has_missed_news = False
+        # Who has had the run here before, and has still to tell how it was left; and set when that is done, where
+        # somebody waits for it.
+        self.previous: Runner | None = None
+        self._left: Event | None = None
         self._workflow = workflow
         self._services = services
         self._clock = services.clock
         codec, clock = services.codec, services.clock
         self._teller = Teller(row, workflow, services.observers, codec, clock)
         self._bodies = Bodies(row, services.threads, clock, self._teller)
-        self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller)
+        self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller, strict=services.strict)
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]
         self._is_loaded = False
         self._is_cancel_due = row.cancel_requested
+        self._is_cancelled = row.cancel_delivered
         # The number of the last message that the run is known to have been sent.
         self._last_message = 0
         self._broken: Exception | None = None
@@ -99,12 +108,14 @@ class Runner:
     def signal(self, news: RunSignal) -> None:
         """There is news for the run: it is to be cancelled, or was sent a message."""
         if self.is_leaving:
-            # Parking looks for news by itself, and a run that ends takes no notice.
+            # A run that ends takes no notice; one that parks is woken by the storage.
+            self.has_missed_news = True
             return
         if news.last_message > self._last_message:
             self._last_message = news.last_message
             self._bodies.wake()
-        if news.cancel_requested and not self._is_cancel_due:
+        # The answer may be older than the write that says that it was delivered.
+        if news.cancel_requested and not (self._is_cancel_due or self._is_cancelled):
             self._is_cancel_due = True
             self._scope.cancel()
 
@@ -126,31 +137,53 @@ class Runner:
             raise
         finally:
             self._execution.close()
+            if self._left is not None:
+                self._left.set()
 
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         self._innermost_scope = scope_probe()
         observers = self._services.observers
+        if self.previous is not None:
+            await self._follow(self.previous)
+            self.previous = None
         if not self._is_loaded:
             await self._load()
             self._is_loaded = True
             if not observers.is_idle:
                 await self._teller.begun()
         if self._is_cancel_due:
+            # Not in a scope that was interrupted, nor does an ending get written in one: nobody here would hear of it.
+            await checkpoint_if_cancelled()
             self._guarded(self._deliver_cancel)
         ending = await self._advance()
+        if self._is_cancel_due:
+            # A body has swallowed the interruption.
+            await checkpoint_if_cancelled()
         await self._write(ending)
         self.ending = ending
         # Who waits for the result need not wait for those who look on.
         self._services.on_end(self.row.run_id, ending)
+        if self._teller.has_news:
+            await self._teller.written()
         if not observers.is_idle:
             await self._teller.left(ending)
+
+    async def _follow(self, previous: Runner) -> None:
+        """What happens to a run is told in order. A hook that does not return holds up the run, and not its
+        cancellation."""
+        if self._is_cancel_due or not previous.is_leaving:
+            previous.drop()
+        previous._left = previous._left or Event()
+        await previous._left.wait()
 
     async def _load(self) -> None:
         row = self.row
         if row.idle_claims > self._services.most_idle_claims:
             self._broken = PoisonError(row.run_id, row.idle_claims)
+        elif row.executions == 1 and self._is_cancel_due:
+            self._guarded(partial(self._execution.begin, None, is_cancelled=True))
         elif row.executions == 1 and not row.last_message:
             # Never claimed before, so it has no journal: the most frequent case, and one read less.
             self._guarded(self._execution.begin, None)
@@ -171,10 +204,10 @@ class Runner:
                 await self._storage_failed(error)
 
     def _deliver_cancel(self) -> None:
-        self._is_cancel_due = False
+        self._is_cancel_due, self._is_cancelled = False, True
         if self._execution.is_over:
             return
-        self._execution.begin_again()
+        self._bodies.interrupted()
         self._execution.cancel()
 
     async def _advance(self) -> Ending:
@@ -223,7 +256,8 @@ class Runner:
                     bodies.start(tasks)
                 elif not bodies.is_running:
                     break
-                await self._clock.wait(arrived, execution.next_due_at)
+                due = execution.next_due_at
+                await self._clock.wait(arrived, None if due == NEVER else due)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
             tasks.cancel_scope.cancel()
         bodies.interrupted()
@@ -273,7 +307,7 @@ class Runner:
             await checkpoint()
         # Only now: had we been cancelled before, `_give_back` would write it.
         self._execution.draft = draft.following()
-        if not self._services.observers.is_idle:
+        if self._teller.has_news and ending is None:
             await self._teller.written()
 
     async def _storage_failed(self, error: StorageError) -> None:

@@ -79,7 +79,7 @@ class Scheduler:
     async def _fire_due(self) -> tuple[int, int]:
         """How many runs were started, and when to look again."""
         started = 0
-        while names := self._registry.names:
+        while (names := self._registry.names) and not self._is_stopping:
             now = self._clock.now()
             due = await self._storage.due_schedules(names, limit=_BATCH, now=now)
             counts = [await self._fire_or_report(row, now) for row in due.schedules]

@@ -58,10 +58,15 @@ class Teller:
         self._clock = clock
         self._kept: deque[Callable[[], LifecycleEvent]] = deque()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to be told once it is written."""
+        return bool(self._kept)
+
     async def begun(self) -> None:
         """The run was claimed, and its body stands where it stood before."""
         row, at = self._row, self._at()
-        if row.executions == 1:
+        if row.executions == 1 and row.generation == 0:
             await self.observers.emit(lambda: RunStarted(**at, parent_id=row.parent))
         else:
             await self.observers.emit(lambda: RunResumed(**at, executions=row.executions))

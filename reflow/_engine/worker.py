@@ -53,6 +53,7 @@ class Worker:
         threads: int,
         observers: Observers,
         most_idle_claims: int,
+        strict: bool,
         on_end: Callable[[str, Ending], None],
     ) -> None:
         self._storage = storage
@@ -67,6 +68,7 @@ class Worker:
             CapacityLimiter(threads),
             observers,
             most_idle_claims,
+            strict,
             lambda: self._is_stopping,
             on_end,
         )
@@ -83,8 +85,10 @@ class Worker:
         self._signalled = Event()
         self._signals_asked_at = 0
         self._signals_due_at = 0
-        # One claim at a time, so that all together never hold more than there are slots.
+        # One claim at a time, so that all together never hold more than there are slots. What it brings may be older
+        # than the news of these runs.
         self._claiming = Lock(fast_acquire=True)
+        self._told_while_claiming: set[str] = set()
         # Set when a run leaves; None while nobody waits for that.
         self._one_left: Event | None = None
 
@@ -92,6 +96,8 @@ class Worker:
         """There may be a due run: claim now. Or news for a run that is held: for `run_id`, or for any."""
         self._asked = True
         self._news.set()
+        if run_id is not None and self._claiming.locked():
+            self._told_while_claiming.add(run_id)
         if self._leases.held:
             due_at = self._signals_asked_at + _SIGNALS_AFTER_US
             if run_id is not None:
@@ -122,6 +128,11 @@ class Worker:
         tasks.start_soon(self._leases.keep)
         tasks.start_soon(self._keep_signalling)
 
+    @property
+    def _is_told(self) -> bool:
+        """Whether there may be signals that were not asked for yet."""
+        return self._signals_due_at <= self._signals_asked_at + _SIGNALS_AFTER_US
+
     async def _keep_signalling(self) -> None:
         while True:
             self._signalled = Event()
@@ -142,7 +153,11 @@ class Worker:
             _log.warning("signals for %d runs: %s; trying again", len(runners), error)
             return
         for signal in signals:
-            runners[signal.run_id].signal(signal)
+            runner = runners[signal.run_id]
+            runner.signal(signal)
+            if runner.lease not in self._leases.held:
+                # It has parked in the meantime.
+                self.poke()
 
     async def _keep_claiming(self, runs: TaskGroup) -> None:
         while not self._is_stopping:
@@ -193,6 +208,11 @@ class Worker:
                 await one_left.wait()
 
     @property
+    def held(self) -> int:
+        """How many runs are held."""
+        return len(self._leases.held)
+
+    @property
     def _has_slot(self) -> bool:
         return len(self._leases.held) < self._concurrency
 
@@ -207,6 +227,7 @@ class Worker:
                 return []
             lease_id = new_id(now)
             claimed = Claimed([], None)
+            self._told_while_claiming.clear()
             # Shielded: of runs that were claimed while we are told to stop we must hear, to give them back.
             with CancelScope(shield=True):
                 claimed = await self._storage.claim_runs(
@@ -228,15 +249,20 @@ class Worker:
         workflow = self._registry.find(row.workflow, row.version)
         assert workflow is not None, "claimed only what is registered"
         runner = Runner(row, Lease(row.run_id, lease_id), workflow, self._services)
+        runner.has_missed_news = row.run_id in self._told_while_claiming
         if not self._leases.held:
             # What there was until now, the claim has told.
             self._signals_due_at = self._clock.now() + _SIGNALS_EVERY_US
             self._signalled.set()
+        if not self._services.observers.is_idle:
+            runner.previous = self._leases.runner_of(row.run_id)
         self._leases.held[runner.lease] = runner
         return runner
 
     async def _run(self, runner: Runner) -> None:
         try:
+            if runner.has_missed_news:
+                await self._pass_on_signals()
             await runner.run()
         except Exception:
             _log.exception("run %s: dropped; it will be taken up again when its lease is over", runner.row.run_id)
@@ -245,6 +271,9 @@ class Worker:
             if ending := runner.ending:
                 if ending.due_at is not None:
                     self._look_at = min(self._look_at, ending.due_at)
+                if not ending.status.is_terminal and (ending.awaits or runner.has_missed_news or self._is_told):
+                    # What it awaits may have come, or a cancellation, while it was being parked: that has made it due.
+                    self._asked = True
                 if runner.row.parent is not None and ending.status.is_terminal:
                     self.poke(runner.row.parent)
             self._news.set()

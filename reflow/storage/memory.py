@@ -135,6 +135,8 @@ class MemoryStorage:
             run.change(cancel_requested=False, cancel_delivered=True)
         if progress.ending:
             self._end(run, progress.ending, progress.now)
+        for run_id in progress.cancelled:
+            self._listeners.wake(run_id)
         if progress.is_news:
             self._listeners.wake()
         return True

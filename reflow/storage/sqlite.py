@@ -111,6 +111,8 @@ class SQLiteStorage:
 
     async def save_progress(self, progress: Progress) -> bool:
         """Clauses F."""
+        for run_id in progress.cancelled:
+            self._listeners.wake(run_id)
         if progress.is_news:
             self._listeners.wake()
         return await self._opened("save_progress").writing.submit("save_progress", verbs.save_progress, progress)

@@ -109,3 +109,25 @@ def test_changed_arguments_are_told_and_change_nothing():
 
     assert [("0", line_of(body))] == told
     assert [True, False] == [entry.digest is not None for entry in live.journal]
+
+
+def chain(amount):
+    """A body with five steps."""
+    for _ in range(5):
+        yield step(work, amount)
+
+
+def test_the_latest_entries_are_compared():
+    """[98] Where a journal is long, it is enough to look at the latest entries."""
+    live = Driven(chain(1))
+    for position in range(5):
+        live.complete(f"{position}")
+
+    def seen(compared):
+        told = []
+        Driven(
+            chain(2), live.journal, on_other_arguments=lambda entry, _: told.append(entry.position), compared=compared
+        )
+        return told
+
+    assert [[], ["3", "4"], ["0", "1", "2", "3", "4"]] == [seen(compared) for compared in (0, 2, 9)]

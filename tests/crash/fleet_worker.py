@@ -12,7 +12,19 @@ import sys
 import anyio
 from anyio import to_thread
 
-from reflow import Engine, Flow, Retry, SQLiteStorage, current_step, gather, step, workflow
+from reflow import (
+    Engine,
+    Flow,
+    Retry,
+    SQLiteStorage,
+    WorkflowCancelled,
+    current_step,
+    gather,
+    sleep,
+    step,
+    wait_event,
+    workflow,
+)
 
 
 def began() -> None:
@@ -67,6 +79,31 @@ def shared(number: int) -> Flow[int]:
     return number
 
 
+@workflow
+def answered(number: int) -> Flow[list[int]]:
+    """Children side by side, then two events; steps that clean up where it is cancelled."""
+    try:
+        first = yield from step(add, number, 1)
+        left, right = yield from gather(shared(first), shared(first + 1))
+        answers: list[int] = []
+        for _ in range(2):
+            answer = yield from wait_event("answer", int)
+            answers.append((yield from step(add, answer, 1)))
+        return [left, right, *answers]
+    except WorkflowCancelled:
+        yield step(add, number, 1).options(name="undo")
+        yield step(square, number).options(name="report")
+        raise
+
+
+@workflow
+def resting(number: int) -> Flow[None]:
+    """A run that only waits."""
+    yield gather(sleep("14d"), wait_event("never"))
+
+
+WORKFLOWS = [killed, shared, answered, resting]
+
 _log = -1
 _pace_s = 0.0
 
@@ -74,7 +111,7 @@ _pace_s = 0.0
 async def main(path: str, lease: str) -> None:
     """Serve until standard input is closed."""
     storage = SQLiteStorage(path)
-    async with Engine(storage, [killed, shared], lease=lease, concurrency=20):
+    async with Engine(storage, WORKFLOWS, lease=lease, concurrency=20):
         await to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 

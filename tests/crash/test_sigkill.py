@@ -20,13 +20,13 @@ RUNS = 200
 KILLS = 50
 
 
-async def enqueue(path: Path, workflow: object, count: int) -> None:
-    """Store runs without a worker of our own."""
+async def enqueue(path: Path, workflow: object, count: int, *, first: int = 0) -> None:
+    """Store runs without a worker of our own; their numbers begin at `first`."""
     storage = SQLiteStorage(path)
     await storage.initialize()
     engine = Engine(storage, [workflow])  # type: ignore[list-item]
     async with anyio.create_task_group() as tasks:
-        for number in range(count):
+        for number in range(first, first + count):
             tasks.start_soon(_enqueue_one, engine, workflow, number)
     await storage.close()
 

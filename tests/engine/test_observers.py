@@ -296,6 +296,18 @@ async def test_native_cancellation() -> None:
     assert [] == errors.all
 
 
+async def test_a_hook_that_exits() -> None:
+    """[166] `sys.exit` within a hook is an error of the hook, as it is one of a step, and ends nothing."""
+    errors = Told()
+
+    def leave(event: LifecycleEvent) -> None:
+        raise SystemExit(3)
+
+    await Observers([leave], errors).emit(partial(completed, 1))
+
+    assert ["SystemExit: 3"] == [error.cause for error in errors.all]
+
+
 async def test_ctrl_c() -> None:
     """[166] Ctrl-C within a hook is not a hook's error: it comes out."""
     errors = Told()

@@ -26,7 +26,7 @@ def run(folder: Path, example: str, *arguments: str) -> list[str]:
 
 def test_every_example_is_tested():
     """No example is left out here."""
-    tested = {"signup", "import_zones", "kill_and_resume", "own_storage"}
+    tested = {"approval", "child_workflows", "import_zones", "kill_and_resume", "own_storage", "signup"}
 
     assert tested == {path.stem for path in EXAMPLES.glob("*.py")}
 
@@ -72,3 +72,46 @@ def test_kill_and_resume(tmp_path: Path):
 def test_own_storage(tmp_path: Path):
     """The storage of one's own keeps the contract."""
     assert ["Every case of the storage contract holds."] == run(tmp_path, "own_storage")
+
+
+def test_approval(tmp_path: Path):
+    """[87][88] A run waits in no process; another process answers, and a third one goes on."""
+    lines = [
+        run(tmp_path, "approval", *arguments)
+        for arguments in (
+            ("ask", "a chair", "120"),
+            ("ask", "a pencil", "1"),
+            ("answer", "a chair", "no", "anna"),
+            ("answer", "a pencil", "yes", "anna"),
+            ("work",),
+        )
+    ]
+
+    assert [
+        ["mail to boss: may we buy a chair?", "purchase: a chair is waiting"],
+        ["ordered a pencil", "purchase: a pencil is completed"],
+        ["sent"],
+        ["nobody asks for that (any more)"],
+        [
+            "purchase: a pencil is completed: a pencil: done",
+            "purchase: a chair is completed: a chair: refused by anna",
+        ],
+    ] == lines
+
+
+def test_child_workflows(tmp_path: Path):
+    """[149][150] One parcel fails and the others go out; a spawned run ends by itself, and each run keeps its state."""
+    lines = run(tmp_path, "child_workflows", "apple", "bread", "unicorn")
+
+    assert {"handed over: parcel with apple", "handed over: parcel with bread"} == set(lines[:2])
+    assert [
+        "parcel with apple, on its way",
+        "parcel with bread, on its way",
+        "no unicorn: step 'pack' failed after 2 attempts: LookupError: no unicorns in stock",
+        "mail: how was order-1?",
+        "order-1 (order) completed",
+        "order-1:0.0.0 (shipment) completed",
+        "order-1:0.1.0 (shipment) completed",
+        "order-1:0.2.0 (shipment) failed",
+        "order-1:survey (survey) completed",
+    ] == lines[2:]

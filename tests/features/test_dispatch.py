@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from anyio import Event, create_task_group, wait_all_tasks_blocked
+from anyio.lowlevel import checkpoint
 
-from reflow import Engine, Flow, Retry, RunStatus, StorageError, current_step, sleep, step, workflow
+from reflow import (
+    Engine,
+    Flow,
+    Retry,
+    RunStatus,
+    SQLiteStorage,
+    StorageError,
+    current_step,
+    sleep,
+    step,
+    wait_event,
+    workflow,
+)
 from tests.support.bodies import Meeting, Steps
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
@@ -281,22 +295,44 @@ async def test_a_timer_wakes_the_engine(world: World) -> None:
     assert "awake" == result
 
 
-async def test_another_engine_s_enqueue_is_found(world: World) -> None:
-    """An engine finds what another one has stored within a second."""
+async def test_another_engine_s_enqueue_is_heard_of(world: World) -> None:
+    """[127] An engine starts at once what another one in this process has stored: the clock stands still."""
     async with world.engine(quick) as engine:
-        await engine.execute(quick(0))
+        await wait_all_tasks_blocked()
+        before = world.clock.now()
         await world.engine(quick).enqueue(quick(7), run_id="r")
-        run = await engine.handle("r")
-        async with create_task_group() as tasks:
+        result = await (await engine.handle("r")).result()
 
-            async def turn_the_clock() -> None:
-                await world.clock.has_timer(within="1s")
-                world.clock.advance("1s")
+    assert (7, before) == (result, world.clock.now())
 
-            tasks.start_soon(turn_the_clock)
-            result = await run.result()
 
-    assert 7 == result
+@pytest.mark.parametrize("what", ["run", "event"])
+async def test_another_process_is_heard_of(tmp_path: Path, what: str) -> None:
+    """[127] An engine hears of what another process has written to the file, of runs and of events, without waiting for
+    its next look: the clock stands still."""
+    here, there = (World(SQLiteStorage(tmp_path / "test.db", durability="process")) for _ in range(2))
+    steps = Steps("released")
+
+    @workflow
+    def flow() -> Flow[str]:
+        said: str = yield wait_event("said", str)
+        return (yield from step(steps, said))
+
+    steps.held["released"].set()
+    # A connection of its own is to the file what another process is.
+    await there.storage.initialize()
+    async with here.engine(flow) as engine:
+        if what == "event":
+            run = await engine.enqueue(flow(), run_id="r")
+            while (await run.info()).status is not RunStatus.WAITING:
+                await checkpoint()
+        else:
+            await there.engine(flow).enqueue(flow(), run_id="r")
+        await there.send("r", "said", "released")
+        await steps.until("released begins")
+    await there.storage.close()
+
+    assert ["released begins"] == steps.log[:1]
 
 
 async def test_two_engines_share_the_work(world: World) -> None:

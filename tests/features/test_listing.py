@@ -107,7 +107,7 @@ async def test_newest_first(world: World) -> None:
     ids=str,
 )
 async def test_filters(world: World, options: Any, expected: list[str]) -> None:
-    """[143][111] Runs are found by status, workflow and tags, of which all have to be there; no match is an empty
+    """[111][143] Runs are found by status, workflow and tags, of which all have to be there; no match is an empty
     list."""
     await various(world)
 

@@ -19,9 +19,12 @@ from reflow import (
     new_uuid,
     now,
     sleep,
+    spawn,
     step,
+    wait_event,
     workflow,
 )
+from reflow.storage.records import RunFilter
 from tests.support.bodies import Steps
 from tests.support.driven import line_of
 from tests.support.world import World
@@ -212,6 +215,67 @@ async def test_a_changed_step_in_back_off(world: World) -> None:
     assert [] == steps.begun
 
 
+@workflow(name="other")
+def other() -> Flow[int]:
+    """A child that takes an hour."""
+    yield sleep("1h")
+    return 1
+
+
+@workflow(name="another")
+def another() -> Flow[int]:
+    """One of another name."""
+    yield sleep("1h")
+    return 2
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["waiting", "settled"])
+@pytest.mark.parametrize(
+    ("was", "now_is"),
+    [
+        (lambda: wait_event("old"), lambda: wait_event("new")),
+        (lambda: other(), lambda: another()),
+        (lambda: spawn(other()), lambda: spawn(another())),
+        (lambda: other(), lambda: spawn(other())),
+        (lambda: wait_event("old"), lambda: sleep("2h")),
+    ],
+    ids=["event", "child", "spawn", "child to spawn", "wait to sleep"],
+)
+async def test_another_event_or_run(world: World, was: Any, now_is: Any, is_settled: bool) -> None:
+    """[96] An event, a child or a spawned run of another name or kind is found out, while it is waited for and
+    afterwards; no run is started."""
+
+    @workflow(name="flow")
+    def before() -> Flow[None]:
+        yield was()
+        yield sleep("1d")
+
+    @workflow(name="flow")
+    def after() -> Flow[None]:
+        yield now_is()  # here
+        yield sleep("1d")
+
+    engine = world.engine(before, other, another)
+    await engine.enqueue(before(), run_id="r")
+    if is_settled:
+        await world.send("r", "old", 1)
+        await engine.drain()
+        world.clock.advance("1h")
+    await engine.drain()
+    count = len((await world.storage.list_runs(RunFilter(), limit=10)).rows)
+    await world.send("r", "old", 1)
+    info = await world.continued(after, after="1d")
+    if info.status is RunStatus.WAITING:
+        # A child that has not ended wakes nobody.
+        await world.engine(after, other, another).drain()
+        info = await world.info()
+
+    assert ("failed", "nondeterminism") == error_of(info)
+    assert info.error is not None
+    assert line_of(after.function) in info.error.message
+    assert count == len((await world.storage.list_runs(RunFilter(), limit=10)).rows)
+
+
 async def test_changed_arguments(world: World) -> None:
     """[98] Changed arguments at an unchanged position: the recorded outcome stands."""
 
@@ -355,3 +419,105 @@ def test_the_error_itself() -> None:
     error = NonDeterminismError("1", "step 'a'", "sleep", "app.py:7")
 
     assert ("1", "step 'a'", "sleep", "app.py:7") == (error.position, error.recorded, error.yielded, error.location)
+
+
+# ---- other arguments -------------------------------------------------------------------------------------------------
+
+
+@workflow(name="flow")
+def charges_five() -> Flow[list[int]]:
+    """A step, a child and a spawned run; then a sleep."""
+    return (yield from _charges(5))
+
+
+@workflow(name="flow")
+def charges_six() -> Flow[list[int]]:
+    """The same with other arguments."""
+    return (yield from _charges(6))
+
+
+@workflow
+def billed(amount: int) -> Flow[int]:
+    """Gives what it is given."""
+    return (yield from step(give, amount))
+
+
+def _charges(amount: int) -> Flow[list[int]]:
+    first = yield from step(give, amount)  # first
+    second = yield from billed(amount)
+    yield spawn(billed(amount))
+    yield sleep("1h")
+    return [first, second]
+
+
+async def charged_anew(world: World, after: Workflow[[], Any], *, strict: bool) -> RunInfo:
+    """The run after it was begun with five and woken by the code after."""
+    engine = world.engine(charges_five, billed)
+    await engine.enqueue(charges_five(), run_id="r")
+    await engine.drain()
+    world.clock.advance("1h")
+    await world.engine(after, billed, strict=strict).drain()
+    return await world.info()
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged."""
+    return [record.getMessage() for record in caplog.records if record.name == "reflow"]
+
+
+async def test_other_arguments(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """[98] Changed arguments at an unchanged position: the recorded outcome stands, and one warning names run, step,
+    position and line."""
+    info = await charged_anew(world, charges_six, strict=False)
+    [line] = warned(caplog)
+
+    assert (RunStatus.COMPLETED, [5, 5]) == (info.status, info.output)
+    assert line.startswith("run r: step 'give' at position 0 has other arguments than when")
+    assert f"({line_of(_charges, '# first')})" in line
+
+
+async def test_other_arguments_are_an_error_where_that_is_asked_for(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """[98] In strict mode the run is parked as failed with `NonDeterminismError`, which names position and arguments;
+    with the old code it goes on."""
+    info = await charged_anew(world, charges_six, strict=True)
+    assert info.error is not None
+    engine = world.engine(charges_five, billed, strict=True)
+    await engine.resume("r")
+    for _ in range(2):
+        # The sleep begins anew.
+        await engine.drain()
+        world.clock.advance("1h")
+    resumed = await world.info()
+
+    assert (RunStatus.FAILED, NonDeterminismError.code) == error_of(info)
+    assert "at position 0: recorded step 'give', now step 'give' with other arguments" in info.error.message
+    assert line_of(_charges, "# first") in info.error.message
+    assert (RunStatus.COMPLETED, [5, 5], []) == (resumed.status, resumed.output, warned(caplog))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_the_same_arguments(world: World, strict: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """[98] Where nothing has changed, nothing is said."""
+    info = await charged_anew(world, charges_five, strict=strict)
+
+    assert (RunStatus.COMPLETED, [5, 5], []) == (info.status, info.output, warned(caplog))
+
+
+@workflow(name="flow")
+def a_child_of_six() -> Flow[list[int]]:
+    """Only the child has another argument."""
+    first = yield from step(give, 5)
+    second = yield from billed(6)
+    yield spawn(billed(7))
+    yield sleep("1h")
+    return [first, second]
+
+
+async def test_other_arguments_of_a_child(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """[98] The arguments of children and spawned runs are looked at as well; of several differences in one run, the
+    first is named."""
+    await charged_anew(world, a_child_of_six, strict=False)
+
+    assert ["run r: child 'billed' at position 1 has"] == [line.partition(" other")[0] for line in warned(caplog)]

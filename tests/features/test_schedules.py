@@ -467,7 +467,7 @@ async def test_a_failing_schedule(world: World, caplog: pytest.LogCaptureFixture
 
 
 async def test_a_storage_that_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """[159][120] A storage that fails is asked again; the engine goes on."""
+    """[120][159] A storage that fails is asked again; the engine goes on."""
     tapped = TappedStorage(world.storage)
     async with world.engine(tidy, storage=tapped) as engine:
         await engine.schedule(tidy(TMP), every="10m", key="k")

@@ -19,7 +19,7 @@ OF_EACH_ADAPTER = {"A2", "A3"}
 
 @pytest.mark.parametrize("case", cases(), ids=str)
 async def test_clause(case: Case, another: Another):
-    """What the case says holds for this adapter."""
+    """[189] What the case says holds for this adapter."""
     await case(another)
 
 

@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from reflow import StorageAdapter
 from reflow.testing.conformance.expectation import expect
-from reflow.testing.conformance.words import Another, claim, ids, new_run, opened
+from reflow.testing.conformance.words import NOW, Another, claim, entry, hold, ids, new_run, opened, progress
 
 
 async def y1_listeners_are_woken(storage: StorageAdapter, another: Another) -> None:
@@ -23,6 +23,23 @@ async def y1_listeners_are_woken(storage: StorageAdapter, another: Another) -> N
             await creating.create_runs([new_run(str(number))])
             for event in woken:
                 await event.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def y1_the_hint_names_a_cancelled_run(storage: StorageAdapter, another: Another) -> None:
+    """Whoever listens is told which run is to be cancelled or was sent a message, also where a write of another run has
+    cancelled it."""
+    calls: list[str | None] = []
+    await storage.create_runs([new_run(run_id, workflow="v") for run_id in ("asked", "theirs", "sent")])
+    lease = await hold(storage)
+    async with create_task_group() as tasks:
+        tasks.start_soon(storage.listen, calls.append)
+        await wait_all_tasks_blocked()
+        await storage.save_progress(progress(lease, entries=[entry("0")], cancelled=["theirs"]))
+        await storage.request_cancel("asked", now=NOW)
+        await storage.send_message("sent", "name", b"", now=NOW)
+        while not {"asked", "theirs", "sent"} <= set(calls):
+            await checkpoint()
         tasks.cancel_scope.cancel()
 
 
