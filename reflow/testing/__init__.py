@@ -3,9 +3,22 @@
 
 `reflow.testing.conformance` says whether a storage adapter keeps the contract, clause by clause.
 `explore` tries every way in which one workflow can go: outcomes, orders, cancellation, crashes.
+`simulate` has a fleet of real engines share a storage, where everything goes wrong that can, as a seed says.
 """
 
 from reflow.testing.exploring import BadStoryError, Explored, Invariant, explore
+from reflow.testing.simulation import Simulated, SimulatedRuns, SimulationError, simulate
 from reflow.testing.stories import Body, Story
 
-__all__ = ["BadStoryError", "Body", "Explored", "Invariant", "Story", "explore"]
+__all__ = [
+    "BadStoryError",
+    "Body",
+    "Explored",
+    "Invariant",
+    "Simulated",
+    "SimulatedRuns",
+    "SimulationError",
+    "Story",
+    "explore",
+    "simulate",
+]
