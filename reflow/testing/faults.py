@@ -70,7 +70,7 @@ class Verb(Ticket):
         return self.result
 
 
-class Hint(Ticket):
+class _Hint(Ticket):
     """Somebody is to be told that there is news."""
 
     def __init__(self, owner: Owner, wake: Wake, run_id: str | None) -> None:
@@ -84,7 +84,7 @@ class Hint(Ticket):
             self.wake(self.run_id)
 
 
-class Timer(Ticket):
+class _Timer(Ticket):
     """Somebody waits for an instant, in `scope`."""
 
     def __init__(self, owner: Owner, due_at: int, scope: CancelScope) -> None:
@@ -108,8 +108,8 @@ class Gate:
 
     def add(self, ticket: Ticket) -> None:
         """Have it wait; of hints of one kind one is enough."""
-        if isinstance(ticket, Hint) and any(
-            isinstance(other, Hint) and (other.wake, other.run_id) == (ticket.wake, ticket.run_id)
+        if isinstance(ticket, _Hint) and any(
+            isinstance(other, _Hint) and (other.wake, other.run_id) == (ticket.wake, ticket.run_id)
             for other in self._tickets
         ):
             return
@@ -135,7 +135,7 @@ class Gate:
             if isinstance(ticket, Verb):
                 ticket.error = Crash()
                 ticket.passed.set()
-            elif isinstance(ticket, Hint):
+            elif isinstance(ticket, _Hint):
                 self.discard(ticket)
 
 
@@ -162,7 +162,7 @@ class _GatedStorage:
 
         def hint(run_id: str | None) -> None:
             if not self._owner.is_dead:
-                self._gate.add(Hint(self._owner, wake, run_id))
+                self._gate.add(_Hint(self._owner, wake, run_id))
 
         await self._storage.listen(hint)
 
@@ -195,7 +195,7 @@ class Clock:
         if event.is_set() or until <= self.now():
             return
         with CancelScope() as scope:
-            timer = Timer(self._owner, until, scope)
+            timer = _Timer(self._owner, until, scope)
             self._gate.add(timer)
             try:
                 await event.wait()

@@ -109,9 +109,10 @@ def simulate(
     Raises `SimulationError`, with the seed, where a promise of Reflow is broken or the invariant does not hold.
     """
     steps, count, happened = 0, 0, Counter[str]()
+    known = [*dict.fromkeys([*(call.workflow for call in calls), *workflows])]
+    users = _Users(calls, list(events), list(cancels))
     for seed in seeds:
-        world = _World(seed, storage(), [*dict.fromkeys([*(call.workflow for call in calls), *workflows])], engines)
-        users = _Users(calls, list(events), list(cancels))
+        world = _World(seed, storage(), known, engines)
         try:
             with _errors_of_ours() as errors:
                 ended = run_in_lockstep(partial(world.run, users, faults, most), seed, backend)
