@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from reflow import Call, Flow, MemoryStorage, RunStatus, gather, sleep, step, wait_event, workflow
-from reflow.storage.records import Claimed, Lease, Progress, RunRow
+from reflow._engine.runner import Runner
+from reflow.storage.records import Claimed, Lease, Progress, RunRow, RunSignal
 from reflow.testing import Simulated, SimulatedRuns, SimulationError, simulate
 from reflow.testing.lockstep import Backend
 from tests.repo.sources import ROOT
@@ -276,6 +277,20 @@ def test_a_flawed_storage_is_found(flawed: type[MemoryStorage], backend: Backend
     assert caught.value.reason.startswith(FLAWS[flawed])
     assert (caught.value.reason, caught.value.trace) == (again.value.reason, again.value.trace)
     assert f"seeds=[{caught.value.seed}] repeats it" in str(caught.value)
+
+
+def test_a_flawed_engine_is_found(monkeypatch: pytest.MonkeyPatch, backend: Backend):
+    """An engine that takes a stale answer for a new request, and delivers a cancellation twice, is found."""
+    signal = Runner.signal
+
+    def forgetful(runner: Runner, news: RunSignal) -> None:
+        runner._is_cancelled = False
+        signal(runner, news)
+
+    monkeypatch.setattr(Runner, "signal", forgetful)
+
+    with pytest.raises(SimulationError, match="kept: run-0 has two entries at"):
+        simulate([guarded(1)], cancels=[0], seeds=range(200), backend=backend)
 
 
 charged: list[int] = []
