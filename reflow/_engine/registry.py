@@ -41,6 +41,10 @@ class Registry:
         """All names, each once."""
         return tuple(self._latest)
 
+    def knows(self, name: str, version: int) -> bool:
+        """Whether there is a workflow of this name and version."""
+        return (name, version) in self._known
+
     def find(self, name: str, version: int) -> Workflow[..., Any] | None:
         """The workflow of this name and version, if it is known."""
         return self._known.get((name, version))
