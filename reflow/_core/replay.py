@@ -121,7 +121,7 @@ class Replay:
         while stored.fed < end:
             entry = entries[stored.fed]
             stored.fed += 1
-            if self._on_other_arguments is not None and entry.digest is not None and stored.fed > self._compared_after:
+            if stored.fed > self._compared_after and entry.digest is not None and self._on_other_arguments is not None:
                 self._compare_arguments(entry, self._on_other_arguments)
             self.feed(entry)
         # What was opened and answered within the journal needs nothing more.

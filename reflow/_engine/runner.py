@@ -67,6 +67,7 @@ class Services(NamedTuple):
     observers: Observers
     most_idle_claims: int
     strict: bool
+    is_known: Callable[[str, int], bool]
     is_stopping: Callable[[], bool]
     on_end: Callable[[str, Ending], None]
 
@@ -296,6 +297,16 @@ class Runner:
         self.is_leaving = ending is not None
         if draft.is_empty and not ending:
             return
+        for started in draft.started:
+            if not self._services.is_known(started.workflow, started.version):
+                _log.warning(
+                    "run %s starts run %s of workflow %r, version %d, which this engine does not know; give it to the "
+                    "engine, unless another one runs it",
+                    self.row.run_id,
+                    started.run_id,
+                    started.workflow,
+                    started.version,
+                )
         progress = draft.progress(self.lease, self._clock.now(), ending)
         while True:
             try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import anyio
 
-from reflow._core.definition import Call
+from reflow._core.definition import Call, Workflow
 from reflow._engine.engine import Engine
 from reflow.codec import Codec
 from reflow.errors import ConfigError
@@ -27,6 +28,7 @@ def run(
     *,
     storage: str | os.PathLike[str] | StorageAdapter = "reflow.db",
     run_id: str | None = None,
+    workflows: Iterable[Workflow[..., Any]] = (),
     codec: Codec | None = None,
     backend: str = "asyncio",
 ) -> R:
@@ -35,6 +37,7 @@ def run(
     `storage` is the path of a SQLite file or a storage object. With a `run_id` the same line again continues where a
     crash, a kill or Ctrl-C left off, and returns the stored result when the run has completed; without one each call
     starts a new run. Other unfinished runs of the workflow in the same storage go on too, while this one lasts.
+    `workflows` are others that it starts, as children or by `spawn`: somebody has to run them.
     `backend` is `"asyncio"` or `"trio"`.
 
     Raises what `Engine.execute` raises; `ConfigError` when called inside an event loop.
@@ -44,10 +47,11 @@ def run(
     if backend not in ("asyncio", "trio"):
         raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
     check_no_event_loop("reflow.run", "`await engine.execute(...)`")
+    known = [call.workflow, *(each for each in workflows if each is not call.workflow)]
     adapter: Any = SQLiteStorage(storage) if isinstance(storage, (str, os.PathLike)) else storage
 
     async def main() -> R:
-        async with Engine(adapter, [call.workflow], lease=_LEASE, codec=codec) as engine:
+        async with Engine(adapter, known, lease=_LEASE, codec=codec) as engine:
             return await engine.execute(call, run_id=run_id)
 
     try:

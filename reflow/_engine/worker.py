@@ -73,6 +73,7 @@ class Worker:
             observers,
             most_idle_claims,
             strict,
+            lambda name, version: registry.find(name, version) is not None,
             lambda: self._is_stopping,
             on_end,
         )

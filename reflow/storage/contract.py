@@ -277,7 +277,8 @@ class StorageAdapter(Protocol):
         """Until cancelled, call `wake` in this event loop whenever there may be something new to do.
 
         It is a hint: it may be called for nothing, and who must not miss anything looks now and then as well. It says
-        for which run there is news, where a run was sent a message or is to be cancelled; otherwise None.
+        for which run there is news, where a run was sent a message or is to be cancelled and the adapter knows which;
+        otherwise None.
 
         Y1. It is called soon after a verb has stored a run, made one due earlier, or ended one, through whatever
             adapter.

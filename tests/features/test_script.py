@@ -10,10 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 import reflow
 from reflow import (
     ConfigError,
+    Engine,
     Flow,
     JsonCodec,
     MemoryStorage,
@@ -49,6 +51,18 @@ async def note(number: int) -> int:
     """Notes that it ran."""
     bodies.append(number)
     return number
+
+
+@workflow
+def doubled(number: int) -> Flow[int]:
+    """One step."""
+    return 2 * (yield from step(note, number))
+
+
+@workflow
+def doubling(number: int) -> Flow[int]:
+    """A child."""
+    return (yield from doubled(number))
 
 
 def note_in_a_thread(number: int) -> int:
@@ -283,3 +297,24 @@ def test_ctrl_c(tmp_path: Path, backend: str, kind: str) -> None:
     assert ["first"] == [entry.name for entry in interrupted.entries]
     assert ["first", "second"] == reflow.run(importing(), storage=path, run_id="import", backend=backend)
     assert [2] == bodies
+
+
+def test_a_workflow_that_starts_others(tmp_path: Path):
+    """`workflows=` names those that the run starts as children, so that this process runs them too."""
+    assert 4 == reflow.run(doubling(2), storage=tmp_path / "test.db", workflows=[doubled, doubling])
+
+
+def test_a_child_that_nobody_here_knows_is_told(caplog: pytest.LogCaptureFixture):
+    """A child of a workflow that the engine does not know is waited for, and a warning says so."""
+
+    async def main() -> str:
+        async with Engine(MemoryStorage(), [doubling]) as engine:
+            run = await engine.enqueue(doubling(2), run_id="r")
+            while not caplog.records:
+                await checkpoint()
+            return await engine.why(run.run_id)
+
+    reason = anyio.run(main)
+
+    assert "waits for the child run" in reason
+    assert "run r starts run r:0 of workflow 'doubled', version 1, which this engine does not know" in caplog.text

@@ -507,7 +507,7 @@ async def test_a_long_read_holds_up_no_write(storage: SQLiteStorage):
     journals = []
 
     def stop_between(said: str) -> None:
-        if "from reflow_timer" in said:
+        if "from reflow_entry" in said:
             from_thread.run_sync(reading.set, token=loop)
             assert go_on.wait(20)
 

@@ -26,20 +26,28 @@ async def y1_listeners_are_woken(storage: StorageAdapter, another: Another) -> N
         tasks.cancel_scope.cancel()
 
 
-async def y1_the_hint_names_a_cancelled_run(storage: StorageAdapter, another: Another) -> None:
-    """Whoever listens is told which run is to be cancelled or was sent a message, also where a write of another run has
-    cancelled it."""
+async def y1_news_of_a_run_is_told(storage: StorageAdapter, another: Another) -> None:
+    """Whoever listens is told that a run is to be cancelled or was sent a message, also where a write of another run
+    has cancelled it: by its id, or by None where the adapter does not know."""
     calls: list[str | None] = []
     await storage.create_runs([new_run(run_id, workflow="v") for run_id in ("asked", "theirs", "sent")])
     lease = await hold(storage)
+
+    async def told(run_id: str) -> None:
+        while run_id not in calls and None not in calls:
+            await checkpoint()
+        calls.clear()
+
     async with create_task_group() as tasks:
         tasks.start_soon(storage.listen, calls.append)
         await wait_all_tasks_blocked()
+        calls.clear()
         await storage.save_progress(progress(lease, entries=[entry("0")], cancelled=["theirs"]))
+        await told("theirs")
         await storage.request_cancel("asked", now=NOW)
+        await told("asked")
         await storage.send_message("sent", "name", b"", now=NOW)
-        while not {"asked", "theirs", "sent"} <= set(calls):
-            await checkpoint()
+        await told("sent")
         tasks.cancel_scope.cancel()
 
 
