@@ -73,7 +73,7 @@ class Worker:
             observers,
             most_idle_claims,
             strict,
-            lambda name, version: registry.find(name, version) is not None,
+            self._is_known,
             lambda: self._is_stopping,
             on_end,
         )
@@ -127,6 +127,9 @@ class Worker:
         finally:
             self._is_serving = False
             self._stopped.set()
+
+    def _is_known(self, workflow: str, version: int) -> bool:
+        return self._registry.find(workflow, version) is not None
 
     def _keep_held(self, tasks: TaskGroup) -> None:
         """Keep the leases of held runs, and pass signals on to them."""
