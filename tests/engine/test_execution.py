@@ -12,8 +12,7 @@ from reflow._core.replay import RULES
 from reflow._engine.bodies import Arrival, Bodies
 from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
-from reflow._engine.perform import attempt
-from reflow._engine.perform import Attempt
+from reflow._engine.perform import Attempt, attempt
 from reflow._engine.teller import Teller
 from reflow.storage.records import NewRun
 from reflow.testing.clock import START, VirtualClock
