@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import MethodType
 from typing import Any, TypeAlias
@@ -20,7 +20,8 @@ from reflow.testing.clock import VirtualClock
 
 __all__ = ["After", "StandIns", "Stubs"]
 
-Stubs: TypeAlias = Mapping[Callable[..., Any] | str, Any]
+# Keys of a mapping are invariant: a type that named functions and texts would refuse a dict of functions.
+Stubs: TypeAlias = Mapping[Any, Any]
 """What steps do instead, by their function or their name: a value to give, a function to call, async or not, with the
 arguments of the step, an exception to raise, or any of these `After` a while."""
 

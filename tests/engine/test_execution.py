@@ -12,7 +12,7 @@ from reflow._core.replay import RULES
 from reflow._engine.bodies import Arrival, Bodies
 from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
-from reflow._engine.perform import Attempt
+from reflow._engine.perform import Attempt, attempt
 from reflow._engine.teller import Teller
 from reflow.storage.records import NewRun
 from reflow.testing.clock import START, VirtualClock
@@ -40,7 +40,7 @@ class Alone:
         new = NewRun("r", workflow.name, 1, RULES, workflow.encode_input({}, CODEC), START, START, **row)
         # No body is started here, so nobody asks for a thread.
         teller = Teller(new.row(), workflow, Observers(), CODEC, self.clock)
-        self.bodies = Bodies(new.row(), CapacityLimiter(1), self.clock, teller)
+        self.bodies = Bodies(new.row(), CapacityLimiter(1), self.clock, teller, attempt)
         self.execution = Execution(new.row(), workflow, CODEC, self.clock, self.bodies, teller)
         self.execution.begin(journal)
         if journal is not None:

@@ -307,19 +307,15 @@ def test_what_is_no_transcript(text: str, message: str) -> None:
         Transcript.parse(text)
 
 
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text()
-)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+as_json = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | floats | st.text()
 data = st.recursive(
-    scalars | st.binary() | st.datetimes(timezones=st.just(UTC)),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(0, 9), inner),
+    as_json | st.binary() | st.datetimes(timezones=st.just(UTC)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(0, 9), inner, max_size=3),
+    max_leaves=5,
 )
 payloads = data.map(CODEC.encode)
-words = st.text(min_size=1)
+words = st.text(min_size=1, max_size=5)
 digests = st.none() | st.binary(min_size=8, max_size=8)
 entries = st.builds(
     Entry, words, words, words, st.booleans(), payloads, st.integers(0, 9), st.just(0), st.just(0), digests
@@ -327,7 +323,7 @@ entries = st.builds(
 timers = st.builds(Timer, words, words, words, st.integers(0, 2**63 - 1), st.integers(0, 9), st.just(0))
 
 
-@given(payloads, st.none() | payloads, st.lists(entries), st.lists(timers))
+@given(payloads, st.none() | payloads, st.lists(entries, max_size=2), st.lists(timers, max_size=2))
 def test_text_says_all(input: bytes, output: bytes | None, entries: list[Entry], timers: list[Timer]) -> None:
     """[193] A transcript that was written and read is the same, byte for byte, whatever the values are."""
     transcript = Transcript(
