@@ -32,9 +32,12 @@ async def rest(stream: Stream) -> list[str]:
 
 
 async def until_paused(engine: Engine, run_id: str = "r") -> None:
-    """Wait until a run has begun and cannot go on."""
-    while (info := await engine.get_run(run_id)) is None or info.status == RunStatus.PENDING:
-        await wait_all_tasks_blocked()
+    """Wait until a run waits for room in a stream, or has ended. (That everybody is blocked does not say so: a thread
+    may be writing.)"""
+    while not any(stream._paused for stream in engine._observers._streams):
+        info = await engine.get_run(run_id)
+        if info is not None and info.status.is_terminal:
+            break
     await wait_all_tasks_blocked()
 
 
