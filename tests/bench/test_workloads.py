@@ -80,4 +80,4 @@ def test_a_profile_names_functions(capsys: pytest.CaptureFixture[str]):
     """A profile of a workload shows the engine's functions by the time they took."""
     profile.main(["wide"])
 
-    assert "runner.py" in capsys.readouterr().out
+    assert "lane.py" in capsys.readouterr().out

@@ -10,7 +10,7 @@ Invariants. Jobs are applied in the order in which they were handed over. A job 
 is committed. A job that fails hurts only itself: the transaction is rolled back and its jobs are redone one by one,
 each in a transaction of its own.
 
-Watching. While somebody wants to know what other connections and processes write, an idle thread looks for it about 70
+Watching. While somebody wants to know what other connections and processes write, an idle thread looks for it fifty
 times a second (`pragma data_version`, which reads shared memory only), and a busy one between transactions.
 
 Cancellation. A job that was called is carried out, whether its caller still waits or not: a caller that is cancelled,
@@ -44,7 +44,7 @@ Verb = Callable[[Connection, Sequence[A]], Sequence[R]]
 """What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
 
 _LARGEST_TRANSACTION = 1_000
-_WATCH_EVERY_S = 0.015
+_WATCH_EVERY_S = 0.02
 
 
 class _Job:
