@@ -40,10 +40,6 @@ class LeaseKeeper:
         self._renewed = Event()
         self._renewed_at = 0
 
-    def holds(self, run_id: str) -> bool:
-        """Whether a run is held here."""
-        return any(lease.run_id == run_id for lease in self.held)
-
     def runner_of(self, run_id: str) -> Runner | None:
         """Who holds a run here; the latest, where it was claimed again before it was told how it was left."""
         return next((self.held[lease] for lease in reversed(self.held) if lease.run_id == run_id), None)

@@ -106,7 +106,7 @@ class Worker:
         if self._leases.held:
             due_at = self._signals_asked_at + _SIGNALS_AFTER_US
             if run_id is not None:
-                if not self._leases.holds(run_id):
+                if self._leases.runner_of(run_id) is None:
                     return
                 due_at = 0
             if due_at < self._signals_due_at:

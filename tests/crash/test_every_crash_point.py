@@ -45,7 +45,7 @@ async def test_resumes_from_a_crash_during_recovery(world: World, scenario: Scen
     while await _survives_crash(world, scenario, half, True, again=points + 1):
         points += 1
 
-    assert points >= 3
+    assert points >= 4
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
