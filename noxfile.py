@@ -1,4 +1,4 @@
-"""Development sessions: `nox` runs lint, types and tests; `nox -s bench` measures."""
+"""Development sessions: `nox` runs lint, types and tests; `nox -s bench` measures, `nox -s crash` breaks things."""
 
 import nox
 
@@ -36,6 +36,15 @@ def tests_all(session: nox.Session) -> None:
     """The test suite on every supported Python that is installed."""
     session.install("-e", ".[tests]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """The proof of reliability, with a table of the faults caused: `nox -s crash`, or `nox -s crash -- long`."""
+    session.install("-e", ".[tests]")
+    is_long = "long" in session.posargs
+    arguments = [argument for argument in session.posargs if argument != "long"]
+    session.run("pytest", "tests/crash", *arguments, env={"REFLOW_CRASH": "long"} if is_long else {})
 
 
 @nox.session

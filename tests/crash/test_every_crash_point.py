@@ -10,6 +10,7 @@ from reflow import Engine, StorageAdapter
 from reflow._core.journal import MessageKind
 from reflow.storage.records import RunFilter, RunRow
 from reflow.testing.crash import Crash, MortalStorage
+from tests.crash.ledger import fired
 from tests.support.workflows import SCENARIOS, Body, Scenario, effects
 from tests.support.world import World
 
@@ -31,6 +32,7 @@ async def test_resumes_from_every_crash_point(world: World, scenario: Scenario, 
     points = 0
     while await _survives_crash(world, scenario, points + 1, after):
         points += 1
+    fired("world stopped", f"{'after' if after else 'before'} a storage verb", points)
 
     assert points >= 4
 
@@ -44,6 +46,7 @@ async def test_resumes_from_a_crash_during_recovery(world: World, scenario: Scen
     points = 0
     while await _survives_crash(world, scenario, half, True, again=points + 1):
         points += 1
+    fired("world stopped", "again, in recovery", points)
 
     assert points >= 4
 

@@ -13,6 +13,7 @@ import pytest
 from reflow import Engine, RunStatus, SQLiteStorage
 from tests.crash.fleet import Fleet
 from tests.crash.fleet_worker import killed, shared
+from tests.crash.ledger import fired
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -86,6 +87,7 @@ async def test_runs_survive_fifty_kills(tmp_path: Path, anyio_backend: str) -> N
             await anyio.sleep(dice.random() * 0.01)
             worker.kill()
             kills += 1
+            fired("SIGKILL", "a worker alone on its file")
         repeated |= before & {(run, position) for run, position, _, _ in fleet.began()[seen:]}
     left_over = RUNS - statuses(fleet.database).get(RunStatus.COMPLETED, 0)
     with fleet.worker(lease="500ms"):

@@ -15,6 +15,7 @@ import pytest
 from reflow import Client, RunStatus, SQLiteStorage
 from tests.crash.fleet import Fleet
 from tests.crash.fleet_worker import answered, resting, shared
+from tests.crash.ledger import fired
 from tests.crash.test_sigkill import enqueue, finished, outputs, statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -75,6 +76,7 @@ async def test_events_children_and_cancellations(tmp_path: Path, anyio_backend: 
                     await send(client, number, sent[number])
             fleet.wait_for_bodies(seen + dice.randint(1, 20), limit_s=0.5)
             workers[kill % WORKERS].kill()
+            fired("SIGKILL", "one of three workers on a file")
             workers[kill % WORKERS] = stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005))
             repeated |= before & {(run, position) for run, position, _, _ in fleet.began()[seen:]}
         left_over = not _have_all_ended(statuses(fleet.database))
