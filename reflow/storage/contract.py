@@ -106,7 +106,8 @@ class StorageAdapter(Protocol):
         F2. With an `ending` the run takes its status, due time, output and error, and the lease ends; without one the
             run goes on under its lease. An ending with a `problem` is refused.
         F3. It is written as a whole or not at all.
-        F4. The same entries written again under the same lease are there once.
+        F4. The same entries written again under the same lease are there once. Where another entry is in the place of
+            one, the journal has gone on without this writer: False, and nothing changes.
         F5. A foreign, replaced or ended lease: False, and nothing changes.
         F6. Where fewer entries are there than `recorded` says: `StorageError`, and nothing changes.
         F7. With a new entry, a timer or an ending, there are no idle claims any more.

@@ -30,33 +30,16 @@ from typing import Any, NamedTuple, TypeVar
 from anyio import Event
 
 from reflow.errors import StorageError
-from reflow.storage._sql.session import Database, Session
+from reflow.storage._sql.session import Database, Job, Session, Verb
 from reflow.storage.loop import call_soon_here, next_turn
 
-__all__ = ["Lane", "LaneStatistics", "Verb", "one_by_one"]
+__all__ = ["Lane", "LaneStatistics", "one_by_one"]
 
 A = TypeVar("A")
 R = TypeVar("R")
 
-Verb = Callable[[Database, Sequence[A]], Sequence[R]]
-"""What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
-
 _LARGEST_TRANSACTION = 1_000
 _LOOK_EVERY_S = 0.02
-
-
-class _Job:
-    """One call of a verb, and what came of it. `runs` are those that nobody else may write meanwhile."""
-
-    __slots__ = ("answer", "argument", "error", "name", "runs", "verb")
-
-    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any, runs: Sequence[str]) -> None:
-        self.name = name
-        self.verb = verb
-        self.argument = argument
-        self.runs = runs
-        self.answer: Any = None
-        self.error: Exception | None = None
 
 
 class _Batch:
@@ -65,7 +48,7 @@ class _Batch:
     __slots__ = ("call_soon", "done", "jobs")
 
     def __init__(self) -> None:
-        self.jobs: list[_Job] = []
+        self.jobs: list[Job] = []
         self.done = Event()
         self.call_soon = call_soon_here()
 
@@ -107,10 +90,12 @@ class Lane:
         """What was done so far."""
         return LaneStatistics(self._commits, self._verbs)
 
-    async def submit(self, name: str, verb: Verb[A, R], argument: A, runs: Sequence[str] = ()) -> R:
-        """The answer of `verb` to `argument`, from a transaction that is committed when this returns; `runs` are those
-        that nobody else may write meanwhile."""
-        job = _Job(name, verb, argument, runs)
+    async def submit(
+        self, name: str, verb: Verb[A, R], argument: A, *, runs: Sequence[str] = (), is_news: bool = False
+    ) -> R:
+        """The answer of `verb` to `argument`, from a transaction that is committed when this returns. `runs` and
+        `is_news` are told to the session, see `Job`."""
+        job = Job(name, verb, argument, runs, is_news)
         batch = self._gathering.batch
         if batch is None:
             batch = self._gathering.batch = _Batch()
@@ -193,10 +178,10 @@ class Lane:
                 return self._inbox.get(timeout=_LOOK_EVERY_S)
         return self._inbox.get()
 
-    def _apply(self, jobs: Sequence[_Job], attempt: int = 0) -> None:
+    def _apply(self, jobs: Sequence[Job], attempt: int = 0) -> None:
         session = self._session
         try:
-            db = session.begin([run for job in jobs for run in job.runs], attempt)
+            db = session.begin(jobs, attempt)
         except Exception as error:
             # No job's fault; to try each by itself would wait as many times.
             self._refuse(jobs, error)
@@ -218,7 +203,7 @@ class Lane:
             self._commits += 1
             self._verbs += len(jobs)
 
-    def _refuse(self, jobs: Iterable[_Job], error: Exception) -> None:
+    def _refuse(self, jobs: Iterable[Job], error: Exception) -> None:
         for job in jobs:
             job.error = self._session.named(job.name, error)
 
@@ -228,10 +213,10 @@ def one_by_one(db: Database, calls: Sequence[Callable[[Database], R]]) -> list[R
     return [call(db) for call in calls]
 
 
-def _verb_of(job: _Job) -> Verb[Any, Any]:
+def _verb_of(job: Job) -> Verb[Any, Any]:
     return job.verb
 
 
-def _answer(db: Database, verb: Verb[Any, Any], jobs: list[_Job]) -> None:
+def _answer(db: Database, verb: Verb[Any, Any], jobs: list[Job]) -> None:
     for job, answer in zip(jobs, verb(db, [job.argument for job in jobs]), strict=True):
         job.answer = answer

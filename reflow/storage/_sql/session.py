@@ -8,10 +8,13 @@ parent: SQLite locks the file, Postgres these runs. A row that does not exist ye
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Database", "Rows", "Session"]
+__all__ = ["Database", "Job", "Rows", "Session", "Verb"]
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 
 class Rows(Protocol):
@@ -45,6 +48,29 @@ class Database(Protocol):
         ...
 
 
+Verb = Callable[[Database, Sequence[A]], Sequence[R]]
+"""What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
+
+
+class Job:
+    """One call of a verb, and what came of it.
+
+    `runs` are those that nobody else may write meanwhile. `is_news` says that other processes may have something to do
+    because of it.
+    """
+
+    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "verb")
+
+    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any, runs: Sequence[str], is_news: bool) -> None:
+        self.name = name
+        self.verb = verb
+        self.argument = argument
+        self.runs = runs
+        self.is_news = is_news
+        self.answer: Any = None
+        self.error: Exception | None = None
+
+
 class Session(Protocol):
     """A connection with its transactions, used by one thread."""
 
@@ -53,8 +79,8 @@ class Session(Protocol):
         """What it is connected to, for messages."""
         ...
 
-    def begin(self, runs: Sequence[str], attempt: int) -> Database:
-        """Open a transaction for verbs that name these runs. `attempt` counts from 0 how often they were tried."""
+    def begin(self, jobs: Sequence[Job], attempt: int) -> Database:
+        """Open a transaction for these jobs. `attempt` counts from 0 how often they were tried together."""
         ...
 
     def commit(self) -> None:

@@ -18,8 +18,8 @@ from reflow._core.journal import Entry, Journal, Message
 from reflow._core.status import RunStatus
 from reflow.errors import StorageError
 from reflow.storage._sql import verbs
-from reflow.storage._sql.lane import Lane, LaneStatistics, Verb, one_by_one
-from reflow.storage._sql.session import Database
+from reflow.storage._sql.lane import Lane, LaneStatistics, one_by_one
+from reflow.storage._sql.session import Database, Verb
 from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
     Claimed,
@@ -115,7 +115,8 @@ class SQLStorage:
     async def create_runs(self, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool]]:
         """Clauses C."""
         self._listeners.wake()
-        return await self._opened("create_runs").writing.submit("create_runs", self._writes.create_runs, runs)
+        writing = self._opened("create_runs").writing
+        return await writing.submit("create_runs", self._writes.create_runs, runs, is_news=True)
 
     async def claim_runs(
         self, workflows: Sequence[tuple[str, int]], *, limit: int, lease_id: str, now: int, lease_until: int
@@ -140,7 +141,9 @@ class SQLStorage:
             self._listeners.wake()
         runs = () if progress.is_plain else (progress.lease.run_id, *progress.cancelled)
         writing = self._opened("save_progress").writing
-        return await writing.submit("save_progress", self._writes.save_progress, progress, runs)
+        return await writing.submit(
+            "save_progress", self._writes.save_progress, progress, runs=runs, is_news=progress.is_news
+        )
 
     async def get_run(self, run_id: str) -> RunRow | None:
         """Clauses G."""
@@ -160,12 +163,13 @@ class SQLStorage:
         """Clauses J."""
         self._listeners.wake(run_id)
         send = partial(verbs.send_message, run_id=run_id, name=name, payload=payload, now=now, message_id=message_id)
-        return await self._write("send_message", send, run_id)
+        return await self._write("send_message", send, run_id, is_news=True)
 
     async def request_cancel(self, run_id: str, *, now: int) -> bool:
         """Clauses K."""
         self._listeners.wake(run_id)
-        return await self._write("request_cancel", partial(verbs.request_cancel, run_id=run_id, now=now), run_id)
+        request = partial(verbs.request_cancel, run_id=run_id, now=now)
+        return await self._write("request_cancel", request, run_id, is_news=True)
 
     async def check_runs(self, run_ids: Sequence[str]) -> list[RunSignal]:
         """Clauses L."""
@@ -176,7 +180,7 @@ class SQLStorage:
         """Clauses M."""
         self._listeners.wake()
         resume = partial(verbs.resume_run, run_id=run_id, keep=keep, now=now)
-        return await self._write("resume_run", resume, run_id)
+        return await self._write("resume_run", resume, run_id, is_news=True)
 
     async def get_cut_entries(self, run_id: str) -> list[Entry]:
         """Clauses N."""
@@ -197,7 +201,7 @@ class SQLStorage:
     async def put_schedule(self, schedule: ScheduleRow) -> ScheduleRow:
         """Clauses R."""
         self._listeners.wake()
-        return await self._write("put_schedule", partial(verbs.put_schedule, schedule=schedule))
+        return await self._write("put_schedule", partial(verbs.put_schedule, schedule=schedule), is_news=True)
 
     async def delete_schedule(self, key: str) -> bool:
         """Clauses S."""
@@ -225,7 +229,7 @@ class SQLStorage:
         fire = partial(
             verbs.fire_schedule, key=key, expected_next_at=expected_next_at, next_at=next_at, runs=runs, now=now
         )
-        return await self._write("fire_schedule", fire)
+        return await self._write("fire_schedule", fire, is_news=True)
 
     async def listen(self, wake: Wake) -> None:
         """Clauses Y.
@@ -240,8 +244,8 @@ class SQLStorage:
         """Commits since the storage was opened, and the verbs that shared them; zeros while it is closed."""
         return LaneStatistics(0, 0) if self._lanes is None else self._lanes.writing.statistics()
 
-    async def _write(self, verb: str, do: Callable[[Database], T], *runs: str) -> T:
-        return await self._opened(verb).writing.submit(verb, one_by_one, do, runs)
+    async def _write(self, verb: str, do: Callable[[Database], T], *runs: str, is_news: bool = False) -> T:
+        return await self._opened(verb).writing.submit(verb, one_by_one, do, runs=runs, is_news=is_news)
 
     async def _read(self, verb: str, do: Callable[[Database], T]) -> T:
         return await self._opened(verb).reading.submit(verb, one_by_one, do)
@@ -263,7 +267,10 @@ class SQLStorage:
             if self._users == 0 and self._lanes is not None:
                 closing, self._lanes = self._lanes, None
                 try:
-                    closing.reading.close()
-                    closing.writing.close()
+                    self._close_lanes(closing)
                 except Exception as error:
                     raise self._named("close", error) from error
+
+    def _close_lanes(self, lanes: Lanes) -> None:
+        lanes.reading.close()
+        lanes.writing.close()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from sqlite3 import Connection
 
+from reflow.storage._sql.session import Job
 from reflow.storage._sqlite.connection import patiently, translated
 
 __all__ = ["FileSession"]
@@ -23,7 +24,7 @@ class FileSession:
         self._begin = begin
         self.name = str(path)
 
-    def begin(self, runs: Sequence[str], attempt: int) -> Connection:
+    def begin(self, jobs: Sequence[Job], attempt: int) -> Connection:
         """Open a transaction; waits for other processes."""
         patiently(lambda: self._db.execute(self._begin))
         return self._db

@@ -196,13 +196,32 @@ async def f4_the_same_write_again_changes_nothing(storage: StorageAdapter, anoth
 
 
 async def f4_entries_that_are_known_are_left_alone(storage: StorageAdapter, another: Another) -> None:
-    """[31] A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
+    """[31] A write that repeats known entries and goes on appends the new ones."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
 
-    await storage.save_progress(progress(lease, entries=[entry("0", payload=b"second"), entry("1"), entry("2")]))
+    saved = await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1"), entry("2")]))
 
-    expect([entry("0", payload=b"first"), entry("1"), entry("2")], (await storage.get_journal("r")).entries)
+    entries = [entry("0", payload=b"first"), entry("1"), entry("2")]
+    expect((True, entries), (saved, (await storage.get_journal("r")).entries))
+
+
+async def f4_another_entry_in_its_place_is_a_lost_lease(storage: StorageAdapter, another: Another) -> None:
+    """[31][117] A write with another entry in the place of a known one says False and changes nothing: what was
+    recorded first stays."""
+    lease = await hold(storage)
+    await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
+    before = await state(storage, "r")
+
+    writes = [
+        progress(lease, entries=[entry("0", payload=b"second"), entry("1"), entry("2")]),
+        progress(lease, recorded=1, entries=[entry("2")], timers=[timer("3")]),
+        progress(lease, entries=[entry("0", payload=b"second")], ending=Ending(RunStatus.COMPLETED)),
+    ]
+    answers = [await storage.save_progress(write) for write in writes]
+
+    expect([False] * 3, answers)
+    expect(before, await state(storage, "r"))
 
 
 async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Another) -> None:

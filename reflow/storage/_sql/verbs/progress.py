@@ -11,10 +11,11 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from reflow._core.journal import MessageKind
+from reflow._core.journal import Entry, MessageKind
 from reflow.errors import StorageError
 from reflow.storage._sql.session import Database
 from reflow.storage._sql.verbs.endings import END, end, end_values, request_cancel
+from reflow.storage._sql.verbs.journal import read_entries
 from reflow.storage._sql.verbs.mailbox import Origin, alive, has_any_message, put_message, tell_parent
 from reflow.storage._sql.verbs.rows import ENTRY, TIMER, marks, padded
 from reflow.storage._sql.verbs.runs import create_run
@@ -25,6 +26,7 @@ __all__ = ["save_progress"]
 _HELD = """select run_id, lease_id, id, (select max(seq) + 1 from reflow_entry where run = id), idle_claims,
     cancel_requested, parent, parent_position from reflow_run where lease_id is not null and run_id in"""
 _APPEND = f"insert into reflow_entry (run, seq, {ENTRY}) values (?, ?, {marks(ENTRY)})"
+_KNOWN = f"select {ENTRY} from reflow_entry where run = ? and seq >= ? order by seq"
 _SET_TIMER = f"""insert into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)}) on conflict (run, position)
     do update set {", ".join(f"{column} = excluded.{column}" for column in TIMER.split(", "))}"""
 _DROP_TIMER = "delete from reflow_timer where run = ? and position = ?"
@@ -75,18 +77,23 @@ def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
         run = held.get(lease)
         answers.append(run is not None)
         if run is not None:
-            _advance(db, run, progress, rows)
+            answers[-1] = _advance(db, run, progress, rows)
             if progress.ending:
                 del held[lease]
     rows.write()
     return answers
 
 
-def _advance(db: Database, run: _Held, progress: Progress, rows: _Rows) -> None:
+def _advance(db: Database, run: _Held, progress: Progress, rows: _Rows) -> bool:
     known = run.length - progress.recorded
     if known < 0:
         raise StorageError("save_progress", f"entries of run {progress.lease.run_id!r} are missing")
-    added = progress.entries[known:] if known else progress.entries
+    added = progress.entries
+    if known:
+        rows.write()
+        if not _is_the_same(added, read_entries(db, _KNOWN, run.id, progress.recorded)):
+            return False
+        added = added[known:]
     for entry in added:
         rows.entries.append((run.id, run.length, *astuple(entry)))
         run.length += 1
@@ -111,6 +118,12 @@ def _advance(db: Database, run: _Held, progress: Progress, rows: _Rows) -> None:
     elif run.idle_claims and (added or progress.timers):
         db.execute(_NOT_IDLE, (run.id,))
         run.idle_claims = 0
+    return True
+
+
+def _is_the_same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
+    """Whether entries and those that are in their places are the same, as far as there are some."""
+    return all(entry == there for entry, there in zip(entries, known, strict=False))
 
 
 def _end(db: Database, run: _Held, ending: Ending, now: int, rows: _Rows) -> None:

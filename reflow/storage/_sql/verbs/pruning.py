@@ -12,9 +12,9 @@ from reflow.storage._sql.verbs.rows import padded
 
 __all__ = ["prune"]
 
-_ENDED = """select id, tags from reflow_run as run where ended_at < ? and status in ({})
-    and not exists (select 1 from reflow_run where parent = run.run_id)
-    and not exists (select 1 from reflow_run where run_id = run.parent and ended_at is null)
+_ENDED = """select id, tags from reflow_run as ended where ended_at < ? and status in ({})
+    and not exists (select 1 from reflow_run where parent = ended.run_id)
+    and not exists (select 1 from reflow_run where run_id = ended.parent and ended_at is null)
     order by ended_at, id limit ?"""
 # Somebody may have resumed it meanwhile, where nobody keeps others from writing.
 _DELETE = "delete from reflow_run where id = ? and ended_at is not null"

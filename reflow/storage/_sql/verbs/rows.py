@@ -46,7 +46,7 @@ _PAUSED = ScheduleRow.__struct_fields__.index("paused")
 
 def marks(columns: str) -> str:
     """As many question marks as there are columns."""
-    return ", ".join("?" * len(columns.split(", ")))
+    return ", ".join("?" * len(columns.split(",")))
 
 
 def padded(values: Sequence[Any]) -> tuple[str, list[Any]]:

@@ -1,0 +1,113 @@
+"""A connection to a server, as a lane uses it: opened when it is needed, opened again when it broke.
+
+Locks. SQLite locks the file; here a transaction locks the rows of all runs that its verbs name, and of their parents,
+before anything else, in order of their ids. Whoever locks in the same order never waits in a circle. After that, each
+statement sees what was committed before it (READ COMMITTED), and nobody else changes these runs. What only adds entries
+needs no lock: see `writes`.
+
+What goes wrong. A transaction that failed before its commit was sent has changed nothing, so it is tried once more: on
+a new connection where the old one is gone, with locks where an entry was there already, and in any case after a
+deadlock or a failed serialization. When the connection breaks during a commit nobody knows what became of it: that is
+a `StorageError`, and whoever asked asks again, by verbs that may be called twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+
+from reflow.storage._postgres.connection import Durability, Server, ServerDatabase
+from reflow.storage._sql.session import Job
+
+__all__ = ["ServerSession", "begin_reading", "begin_writing"]
+
+_LOCK = """select 1 from reflow_run where run_id = any(array(
+        select unnest(?::text[])
+        union select parent from reflow_run where run_id = any(?::text[]) and parent is not null
+    )) order by id for no key update"""
+_MOST_ATTEMPTS = 10
+
+begin_reading = "begin isolation level repeatable read read only"
+"""What is read in one transaction belongs together."""
+
+
+def begin_writing(durability: Durability) -> str:
+    """What opens a transaction that writes. `full`, the server's own setting, is left alone."""
+    return "begin" if durability == "full" else "begin; set local synchronous_commit = off"
+
+
+class ServerSession:
+    """Transactions of one connection. `on_news` is called after the commit of what others may have to act upon."""
+
+    def __init__(self, server: Server, begin: str, on_news: Callable[[], object] | None = None) -> None:
+        self._server = server
+        self._begin = begin.encode()
+        self._on_news = on_news
+        self._connection = server.connect()
+        self._database = ServerDatabase(self._connection, server.schema)
+        self._is_news = False
+        self._is_committing = False
+        self.name = server.name
+
+    @property
+    def connection(self) -> Connection[tuple[Any, ...]]:
+        """The connection that is used now."""
+        return self._connection
+
+    def begin(self, jobs: Sequence[Job], attempt: int) -> ServerDatabase:
+        """Open a transaction, and lock the runs that are named."""
+        self._is_committing = False
+        self._is_news = any(job.is_news for job in jobs)
+        runs = sorted({run for job in jobs for run in job.runs})
+        tries = 0
+        while True:
+            try:
+                self._open(runs)
+            except psycopg.Error as error:
+                self.rollback()
+                if not self.is_worth_another(tries, error):
+                    raise
+                tries += 1
+            else:
+                self._database.attempt = attempt
+                return self._database
+
+    def commit(self) -> None:
+        """Commit the transaction, then tell of it."""
+        self._is_committing = True
+        self._connection.execute(b"commit")
+        if self._is_news and self._on_news:
+            self._on_news()
+
+    def rollback(self) -> None:
+        """Undo the transaction; where the connection is gone, the server does."""
+        with suppress(psycopg.Error):
+            self._connection.execute(b"rollback")
+
+    def is_worth_another(self, attempt: int, error: Exception) -> bool:
+        """Whether nothing was changed, and the next attempt may fare better."""
+        if isinstance(error, (DeadlockDetected, SerializationFailure)):
+            return attempt < _MOST_ATTEMPTS
+        is_lost = isinstance(error, psycopg.OperationalError) and self._connection.closed and not self._is_committing
+        return attempt == 0 and (is_lost or isinstance(error, UniqueViolation))
+
+    def named(self, verb: str, error: Exception) -> Exception:
+        """What `error` is called outside."""
+        return self._server.named(verb, error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _open(self, runs: Sequence[str]) -> None:
+        if self._connection.closed:
+            self._connection = self._server.connect()
+            self._database = ServerDatabase(self._connection, self._server.schema)
+        self._connection.execute(self._begin)
+        if runs:
+            self._database.execute(_LOCK, (runs, runs))

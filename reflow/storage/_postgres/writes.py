@@ -1,0 +1,125 @@
+"""The two writes that throughput depends on, over arrays: new runs, and new entries.
+
+Differs from SQLite because each statement is a journey to the server, and because nobody locks the others out.
+
+An entry is appended by a statement that looks at the lease as it was when the statement began. So a claim may come in
+between, and the entry may still get in; then the new holder, who does not know it, meets an entry in its place, which
+the primary key (run, seq) forbids. Its batch is tried again, with locks, and finds (F4) that the journal went on
+without it: it is told that its lease is lost, and whoever claims next replays what is there. A journal is never made of
+two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import astuple
+
+from reflow.storage._postgres.connection import ServerDatabase
+from reflow.storage._sql import verbs
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import ENTRY
+from reflow.storage._sql.verbs.runs import INSERT, NEW_RUN, SAME, known_run, new_run_values, tag
+from reflow.storage.records import NewRun, Progress, RunRow
+
+__all__ = ["create_runs_of_each", "save_progress"]
+
+_TYPES = {
+    **dict.fromkeys(("version", "rules", "priority", "due_at", "created_at", "updated_at"), "bigint"),
+    **dict.fromkeys(("failed", "attempts", "started_at", "recorded_at"), "bigint"),
+    **dict.fromkeys(("input", "payload", "digest"), "bytea"),
+}
+
+
+def _arrays(columns: str) -> str:
+    """Marks for arrays of these columns, with their types."""
+    return ", ".join(f"?::{_TYPES.get(column.strip(), 'text')}[]" for column in columns.split(","))
+
+
+_CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
+    from unnest({_arrays(NEW_RUN)}) with ordinality as new ({NEW_RUN}, place)
+    order by place on conflict do nothing returning run_id"""
+# `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
+_APPEND = f"""with held as materialized (
+    select run.id as run, run.idle_claims, run.lease_id, added.*
+    from unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
+        as added (place, run_id, lease, first, seq, {ENTRY})
+    join reflow_run as run on run.run_id = added.run_id and run.lease_id = added.lease
+    where first = 0 or exists (select 1 from reflow_entry as entry where entry.run = run.id and entry.seq = first - 1)
+), not_idle as (
+    update reflow_run as run set idle_claims = 0
+    from (select distinct run, lease from held where idle_claims > 0) as idle
+    where run.id = idle.run and run.lease_id = idle.lease
+), appended as (
+    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from held
+) select distinct place from held"""
+_LOCK = "select 1 from reflow_run where run_id = any(?::text[]) order by id for no key update"
+_INPUT = NEW_RUN.split(",").index(" input")
+_PAYLOAD = ["place", "run_id", "lease", "first", "seq", *ENTRY.split(", ")].index("payload")
+
+
+def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list[list[tuple[RunRow, bool]]]:
+    """Clauses C, for all calls together."""
+    new_runs = [run for runs in calls for run in runs]
+    if not new_runs:
+        return [[] for _ in calls]
+    rows = map(new_run_values, new_runs)
+    created = {run_id for (run_id,) in db.execute(_CREATE, _columns(rows, _INPUT))}
+    tag(db, [run for run in {run.run_id: run for run in reversed(new_runs)}.values() if run.run_id in created])
+    answers = iter([_created_or_known(db, run, created) for run in new_runs])
+    return [[next(answers) for _ in runs] for runs in calls]
+
+
+def _created_or_known(db: Database, new: NewRun, created: set[str]) -> tuple[RunRow, bool]:
+    if new.run_id in created:
+        # The first of them; another one with this id in the same calls was not created.
+        created.remove(new.run_id)
+        return new.row(), True
+    return known_run(db, new), False
+
+
+def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
+    """Clauses F. What only adds entries is appended at once; all else, and what was not as expected, under locks."""
+    answers: list[bool | None] = [None] * len(progresses)
+    if not _was_tried(db):
+        others = {progress.lease.run_id for progress in progresses if not progress.is_plain}
+        plain = [n for n, progress in enumerate(progresses) if progress.lease.run_id not in others and progress.entries]
+        for place in _appended(db, progresses, plain):
+            answers[place] = True
+    rest = [progresses[n] for n, answer in enumerate(answers) if answer is None]
+    saved = iter(_save_under_locks(db, rest) if rest else ())
+    return [next(saved) if answer is None else answer for answer in answers]
+
+
+def _was_tried(db: Database) -> bool:
+    return isinstance(db, ServerDatabase) and db.attempt > 0
+
+
+def _appended(db: Database, progresses: Sequence[Progress], places: Sequence[int]) -> list[int]:
+    """Append the entries of the progresses at these places; which of them had their leases, and no gap."""
+    if not places:
+        return []
+    rows = [
+        (place, progresses[place].lease.run_id, progresses[place].lease.lease_id, progresses[place].recorded,
+         progresses[place].recorded + n, *astuple(entry))
+        for place in places
+        for n, entry in enumerate(progresses[place].entries)
+    ]  # fmt: skip
+    return [place for (place,) in db.execute(_APPEND, _columns(rows, _PAYLOAD))]
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], of_bytes: int) -> list[list[Any]]:
+    """One array a column. A text where bytes belong is refused here: cast as a whole array, it would be let through."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    for value in columns[of_bytes]:
+        if not isinstance(value, bytes):
+            raise TypeError(f"{type(value).__name__} where bytes belong")
+    return columns
+
+
+def _save_under_locks(db: Database, progresses: Sequence[Progress]) -> list[bool]:
+    # The runs of those that are not plain were locked when the transaction began.
+    if plain := sorted({progress.lease.run_id for progress in progresses if progress.is_plain}):
+        db.execute(_LOCK, (plain,))
+    return verbs.save_progress(db, progresses)
