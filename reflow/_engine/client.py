@@ -58,7 +58,7 @@ class Client(Inspector, Schedules):
     """
 
     async def __aenter__(self) -> Self:
-        await self._storage.initialize()
+        await self._open()
         return self
 
     async def __aexit__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,8 @@ from reflow.storage.records import Ending
 __all__ = ["Engine"]
 
 _LOOK_US = 500_000
+# Clocks drift apart by a few milliseconds in that time.
+_ASK_FOR_THE_TIME_US = 30_000_000
 # So often in a row a run may be claimed without getting anywhere.
 _MOST_IDLE_CLAIMS = 10
 # Between two times of deleting what is too old: a tenth of the retention, within these bounds.
@@ -115,7 +117,7 @@ class Engine(Client):
             raise ConfigError("this engine is running already; make another Engine for a second worker")
         tasks = self._tasks = create_task_group()
         try:
-            await self._storage.initialize()
+            await self._open()
         except BaseException:
             self._tasks = None
             raise
@@ -126,6 +128,7 @@ class Engine(Client):
         tasks.start_soon(self._storage.listen, self._worker.poke)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
+        tasks.start_soon(self._keep_time)
         if self._retention_us is not None:
             tasks.start_soon(self._keep_pruning, self._retention_us)
         return self
@@ -205,6 +208,12 @@ class Engine(Client):
         while True:
             await self._clock.wait(Event(), self._clock.now() + _LOOK_US)
             self._ends.look()
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self._clock.wait(Event(), self._clock.now() + _ASK_FOR_THE_TIME_US)
+            with suppress(StorageError):  # until it answers again, the time goes on as it did
+                await self._ask_for_the_time()
 
     async def _keep_pruning(self, retention_us: int) -> None:
         while True:

@@ -17,7 +17,7 @@ X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reflow._core.journal import Entry, Journal, Message
 from reflow._core.status import RunStatus
@@ -36,7 +36,7 @@ from reflow.storage.records import (
     ScheduleRow,
 )
 
-__all__ = ["StorageAdapter"]
+__all__ = ["SharedClock", "StorageAdapter"]
 
 
 class StorageAdapter(Protocol):
@@ -287,4 +287,14 @@ class StorageAdapter(Protocol):
             hint, to claim or to check runs, sees what it did.
         Y3. It is not called any more once the listener was cancelled.
         """
+        ...
+
+
+@runtime_checkable
+class SharedClock(Protocol):
+    """What an adapter may have beside its verbs, where engines on several machines use it: one clock for all."""
+
+    async def time(self) -> int:
+        """The time there, in microseconds since 1970 UTC. Engines and clients go by it, unless they were given a
+        clock."""
         ...

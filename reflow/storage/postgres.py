@@ -24,6 +24,7 @@ except ImportError as error:
     raise ImportError("PostgresStorage needs psycopg 3: pip install 'reflow[postgres]'") from error
 
 from reflow.storage._postgres.claims import claim_runs, heartbeat
+from reflow.storage._postgres.clock import server_time
 from reflow.storage._postgres.connection import Durability, Server
 from reflow.storage._postgres.notices import Listener, Notifier
 from reflow.storage._postgres.schema import migrate
@@ -73,12 +74,17 @@ class PostgresStorage(SQLStorage):
     def __repr__(self) -> str:
         return f"PostgresStorage({self._server.name!r}, durability={self.durability!r})"
 
+    async def time(self) -> int:
+        """The time of the server: engines on all machines go by it, however their own clocks are set."""
+        return await self._read("time", server_time)
+
     def _open_lanes(self) -> Lanes:
         try:
             with ExitStack() as opened:
                 notifier = opened.enter_context(closing(Notifier(self._server))) if self._may_listen else None
                 on_news = notifier.tell if notifier else None
-                session = ServerSession(self._server, begin_writing(self.durability), on_news)
+                lone = save_progress if self.durability == "full" else None
+                session = ServerSession(self._server, begin_writing(self.durability), on_news, lone)
                 writing = opened.enter_context(closing(session))
                 self._server.check(writing.connection)
                 migrate(self._server, writing.connection)

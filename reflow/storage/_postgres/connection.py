@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import Identifier
 
 from reflow.errors import StorageAccessError, StorageError
 from reflow.storage._postgres.values import register
@@ -84,7 +85,7 @@ class ServerDatabase:
 
     def __init__(self, connection: Connection[tuple[Any, ...]], schema: str) -> None:
         self._connection = connection
-        self._schema = psycopg.sql.Identifier(schema).as_string()
+        self._schema = Identifier(schema).as_string()
         self._texts: dict[str, bytes] = {}
         self.attempt = 0
 

@@ -22,9 +22,14 @@ from psycopg import Connection
 from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
 
 from reflow.storage._postgres.connection import Durability, Server, ServerDatabase
-from reflow.storage._sql.session import Job
+from reflow.storage._sql.session import Job, Verb
 
-__all__ = ["ServerSession", "begin_reading", "begin_writing"]
+__all__ = ["LookAgain", "ServerSession", "begin_reading", "begin_writing"]
+
+
+class LookAgain(Exception):
+    """Something is not as it was expected without a look: the same jobs are to be done again, under locks."""
+
 
 _LOCK = """select 1 from reflow_run where run_id = any(array(
         select unnest(?::text[])
@@ -42,10 +47,22 @@ def begin_writing(durability: Durability) -> str:
 
 
 class ServerSession:
-    """Transactions of one connection. `on_news` is called after the commit of what others may have to act upon."""
+    """Transactions of one connection.
 
-    def __init__(self, server: Server, begin: str, on_news: Callable[[], object] | None = None) -> None:
+    `on_news` is called after the commit of what others may have to act upon. `lone` is a verb that is one statement as
+    long as no runs are named: where there are only such jobs, that statement is the transaction.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        begin: str,
+        on_news: Callable[[], object] | None = None,
+        lone: Verb[Any, Any] | None = None,
+    ) -> None:
         self._server = server
+        self._lone = lone
+        self._is_open = False
         self._begin = begin.encode()
         self._on_news = on_news
         self._connection = server.connect()
@@ -64,6 +81,7 @@ class ServerSession:
         self._is_committing = False
         self._is_news = any(job.is_news for job in jobs)
         runs = sorted({run for job in jobs for run in job.runs})
+        self._is_open = attempt > 0 or bool(runs) or any(job.verb is not self._lone for job in jobs)
         tries = 0
         while True:
             try:
@@ -79,22 +97,24 @@ class ServerSession:
 
     def commit(self) -> None:
         """Commit the transaction, then tell of it."""
-        self._is_committing = True
-        self._connection.execute(b"commit")
+        if self._is_open:
+            self._is_committing = True
+            self._connection.execute(b"commit")
         if self._is_news and self._on_news:
             self._on_news()
 
     def rollback(self) -> None:
         """Undo the transaction; where the connection is gone, the server does."""
-        with suppress(psycopg.Error):
-            self._connection.execute(b"rollback")
+        if self._is_open:
+            with suppress(psycopg.Error):
+                self._connection.execute(b"rollback")
 
     def is_worth_another(self, attempt: int, error: Exception) -> bool:
         """Whether nothing was changed, and the next attempt may fare better."""
         if isinstance(error, (DeadlockDetected, SerializationFailure)):
             return attempt < _MOST_ATTEMPTS
         is_lost = isinstance(error, psycopg.OperationalError) and self._connection.closed and not self._is_committing
-        return attempt == 0 and (is_lost or isinstance(error, UniqueViolation))
+        return attempt == 0 and (is_lost or isinstance(error, (UniqueViolation, LookAgain)))
 
     def named(self, verb: str, error: Exception) -> Exception:
         """What `error` is called outside."""
@@ -108,6 +128,7 @@ class ServerSession:
         if self._connection.closed:
             self._connection = self._server.connect()
             self._database = ServerDatabase(self._connection, self._server.schema)
-        self._connection.execute(self._begin)
+        if self._is_open:
+            self._connection.execute(self._begin)
         if runs:
             self._database.execute(_LOCK, (runs, runs))

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec.structs import astuple
 
 from reflow.storage._postgres.connection import ServerDatabase
+from reflow.storage._postgres.session import LookAgain
 from reflow.storage._sql import verbs
 from reflow.storage._sql.session import Database
 from reflow.storage._sql.verbs.rows import ENTRY
@@ -43,8 +44,8 @@ _CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
 # `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
 _APPEND = f"""with held as materialized (
     select run.id as run, run.idle_claims, run.lease_id, added.*
-    from unnest(?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
-        as added (place, run_id, lease, first, seq, {ENTRY})
+    from unnest(?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
+        as added (run_id, lease, first, seq, {ENTRY})
     join reflow_run as run on run.run_id = added.run_id and run.lease_id = added.lease
     where first = 0 or exists (select 1 from reflow_entry as entry where entry.run = run.id and entry.seq = first - 1)
 ), not_idle as (
@@ -53,10 +54,10 @@ _APPEND = f"""with held as materialized (
     where run.id = idle.run and run.lease_id = idle.lease
 ), appended as (
     insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from held
-) select distinct place from held"""
+) select count(distinct run) from held"""
 _LOCK = "select 1 from reflow_run where run_id = any(?::text[]) order by id for no key update"
 _INPUT = NEW_RUN.split(",").index(" input")
-_PAYLOAD = ["place", "run_id", "lease", "first", "seq", *ENTRY.split(", ")].index("payload")
+_PAYLOAD = ["run_id", "lease", "first", "seq", *ENTRY.split(", ")].index("payload")
 
 
 def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list[list[tuple[RunRow, bool]]]:
@@ -80,33 +81,42 @@ def _created_or_known(db: Database, new: NewRun, created: set[str]) -> tuple[Run
 
 
 def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
-    """Clauses F. What only adds entries is appended at once; all else, and what was not as expected, under locks."""
-    answers: list[bool | None] = [None] * len(progresses)
-    if not _was_tried(db):
-        others = {progress.lease.run_id for progress in progresses if not progress.is_plain}
-        plain = [n for n, progress in enumerate(progresses) if progress.lease.run_id not in others and progress.entries]
-        for place in _appended(db, progresses, plain):
-            answers[place] = True
-    rest = [progresses[n] for n, answer in enumerate(answers) if answer is None]
-    saved = iter(_save_under_locks(db, rest) if rest else ())
-    return [next(saved) if answer is None else answer for answer in answers]
+    """Clauses F. What only adds entries is appended without a lock; where that fails, all are tried again with locks.
+
+    Of a run that is written in several ways at once, everything is done in order, under its lock.
+    """
+    if _was_tried(db):
+        return _save_under_locks(db, progresses)
+    locked = {progress.lease.run_id for progress in progresses if not progress.is_plain}
+    is_locked = [progress.lease.run_id in locked or not progress.entries for progress in progresses]
+    plain = [progress for progress, is_one in zip(progresses, is_locked, strict=True) if not is_one]
+    if len(plain) > _appended(db, plain):
+        raise LookAgain
+    rest = [progress for progress, is_one in zip(progresses, is_locked, strict=True) if is_one]
+    saved = iter(verbs.save_progress(db, rest) if rest else ())
+    return [not is_one or next(saved) for is_one in is_locked]
 
 
 def _was_tried(db: Database) -> bool:
     return isinstance(db, ServerDatabase) and db.attempt > 0
 
 
-def _appended(db: Database, progresses: Sequence[Progress], places: Sequence[int]) -> list[int]:
-    """Append the entries of the progresses at these places; which of them had their leases, and no gap."""
-    if not places:
-        return []
+def _save_under_locks(db: Database, progresses: Sequence[Progress]) -> list[bool]:
+    db.execute(_LOCK, (sorted({progress.lease.run_id for progress in progresses}),))
+    return verbs.save_progress(db, progresses)
+
+
+def _appended(db: Database, progresses: Sequence[Progress]) -> int:
+    """Append the entries of these; to how many that was done, because they had their leases, and there is no gap."""
+    if not progresses:
+        return 0
     rows = [
-        (place, progresses[place].lease.run_id, progresses[place].lease.lease_id, progresses[place].recorded,
-         progresses[place].recorded + n, *astuple(entry))
-        for place in places
-        for n, entry in enumerate(progresses[place].entries)
-    ]  # fmt: skip
-    return [place for (place,) in db.execute(_APPEND, _columns(rows, _PAYLOAD))]
+        (progress.lease.run_id, progress.lease.lease_id, progress.recorded, progress.recorded + n, *astuple(entry))
+        for progress in progresses
+        for n, entry in enumerate(progress.entries)
+    ]
+    [count] = db.execute(_APPEND, _columns(rows, _PAYLOAD)).fetchone()
+    return int(count)
 
 
 def _columns(rows: Iterable[tuple[Any, ...]], of_bytes: int) -> list[list[Any]]:
@@ -116,10 +126,3 @@ def _columns(rows: Iterable[tuple[Any, ...]], of_bytes: int) -> list[list[Any]]:
         if not isinstance(value, bytes):
             raise TypeError(f"{type(value).__name__} where bytes belong")
     return columns
-
-
-def _save_under_locks(db: Database, progresses: Sequence[Progress]) -> list[bool]:
-    # The runs of those that are not plain were locked when the transaction began.
-    if plain := sorted({progress.lease.run_id for progress in progresses if progress.is_plain}):
-        db.execute(_LOCK, (plain,))
-    return verbs.save_progress(db, progresses)

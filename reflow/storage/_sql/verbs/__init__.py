@@ -2,7 +2,7 @@
 
 They can be run again after a roll-back, which is what the lane does when a verb beside them fails.
 
-Reading order: rows, runs, mailbox, endings, progress, journal, inspection, pruning, schedules.
+Reading order: rows, runs, mailbox, endings, journal, progress, inspection, pruning, schedules.
 """
 
 from reflow.storage._sql.verbs.endings import request_cancel, resume_run
