@@ -35,7 +35,7 @@ _CLAIM = f"""with recursive place (workflow, version, priority) as (
     select found.* from place cross join lateral (
         select id, priority, due_at from reflow_run as run where run.workflow = place.workflow
         and run.version = place.version and run.priority = place.priority and due_at <= ?
-        order by due_at, id limit ? for no key update skip locked
+        order by due_at limit ? for no key update skip locked
     ) as found
 ), chosen as materialized (
     select * from due order by priority desc, due_at, id limit ?

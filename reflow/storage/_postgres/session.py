@@ -37,13 +37,17 @@ _LOCK = """select 1 from reflow_run where run_id = any(array(
     )) order by id for no key update"""
 _MOST_ATTEMPTS = 10
 
-begin_reading = "begin isolation level repeatable read read only"
+# Nothing is known of a table that is new, or has grown since it was looked at last; every statement has its index.
+_BY_INDEX = "set local enable_seqscan = off"
+
+begin_reading = f"begin isolation level repeatable read read only; {_BY_INDEX}"
 """What is read in one transaction belongs together."""
 
 
 def begin_writing(durability: Durability) -> str:
     """What opens a transaction that writes. `full`, the server's own setting, is left alone."""
-    return "begin" if durability == "full" else "begin; set local synchronous_commit = off"
+    begin = f"begin; {_BY_INDEX}"
+    return begin if durability == "full" else f"{begin}; set local synchronous_commit = off"
 
 
 class ServerSession:

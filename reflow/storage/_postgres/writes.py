@@ -41,12 +41,15 @@ def _arrays(columns: str) -> str:
 _CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
     from unnest({_arrays(NEW_RUN)}) with ordinality as new ({NEW_RUN}, place)
     order by place on conflict do nothing returning run_id"""
-# `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
+# Laterally, each with a limit: a plan that joins may read all runs, and does while a table is new and nothing is known
+# of it. `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
 _APPEND = f"""with held as materialized (
-    select run.id as run, run.idle_claims, run.lease_id, added.*
+    select run.id as run, run.idle_claims, added.*
     from unnest(?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
         as added (run_id, lease, first, seq, {ENTRY})
-    join reflow_run as run on run.run_id = added.run_id and run.lease_id = added.lease
+    cross join lateral (
+        select id, idle_claims from reflow_run where run_id = added.run_id and lease_id = added.lease limit 1
+    ) as run
     where first = 0 or exists (select 1 from reflow_entry as entry where entry.run = run.id and entry.seq = first - 1)
 ), not_idle as (
     update reflow_run as run set idle_claims = 0

@@ -10,7 +10,7 @@ from msgspec import json
 from reflow._core.journal import Message, MessageKind
 from reflow._core.status import RunStatus
 from reflow.storage._sql.session import Database
-from reflow.storage._sql.verbs.rows import MESSAGE, marks, message_of
+from reflow.storage._sql.verbs.rows import MESSAGE, marks, message_of, padded
 from reflow.storage.records import Ending, RunRow, RunSignal
 
 __all__ = [
@@ -34,8 +34,8 @@ _NAMES = "select kind, name from reflow_message where run = ?"
 _REMEMBER = "insert into reflow_message_id (run, message_id) values (?, ?) on conflict do nothing"
 _AFTER = f"""select {MESSAGE} from reflow_message where run = (select id from reflow_run where run_id = ?) and seq > ?
     order by seq"""
-_NEWS = """select cancel_requested, last_message, exists (select 1 from reflow_message where run = id)
-    from reflow_run where run_id = ?"""
+_NEWS = """select run_id, cancel_requested, last_message, exists (select 1 from reflow_message where run = id)
+    from reflow_run where run_id in"""
 
 
 class Origin(NamedTuple):
@@ -96,5 +96,9 @@ def send_message(db: Database, run_id: str, name: str, payload: bytes, now: int,
 
 def check_runs(db: Database, run_ids: Sequence[str]) -> list[RunSignal]:
     """Clauses L."""
-    rows = [(run_id, db.execute(_NEWS, (run_id,)).fetchone()) for run_id in run_ids]
-    return [RunSignal(run_id, row[0] != 0, row[1]) for run_id, row in rows if row and (row[0] or row[2])]
+    marks, bound = padded(run_ids)
+    news = {run_id: row for run_id, *row in db.execute(f"{_NEWS} ({marks})", bound)}
+    known = ((run_id, news[run_id]) for run_id in run_ids if run_id in news)
+    return [
+        RunSignal(run_id, requested != 0, last) for run_id, (requested, last, has_any) in known if requested or has_any
+    ]
