@@ -25,7 +25,7 @@ from reflow._core.location import Place
 from reflow._core.retry import Retry
 from reflow._core.runs import continue_as_new, spawn
 from reflow._core.status import RunStatus
-from reflow._core.steps import step
+from reflow._core.steps import step, transaction
 from reflow._core.values import new_random, new_uuid, now, patched
 from reflow._core.waits import Event, sleep, sleep_until, wait_event
 from reflow._engine.client import Client, Run
@@ -172,6 +172,7 @@ __all__ = [
     "sleep_until",
     "spawn",
     "step",
+    "transaction",
     "wait_event",
     "workflow",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from types import MethodType
-from typing import Any, ClassVar, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
 from weakref import ref
 
 from msgspec import UNSET, Struct, UnsetType
@@ -21,7 +21,7 @@ from reflow._core.misuse import discard
 from reflow._core.retry import Retry
 from reflow.errors import ConfigError
 
-__all__ = ["Step", "StepBody", "step"]
+__all__ = ["Step", "StepBody", "step", "transaction"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class Step(Command[T_co], frozen=True, weakref=True, eq=False):
     retry: Retry | None = None
     timeout_us: int | None = None
     raises: tuple[type[Exception], ...] = ()
+    in_transaction: bool = False
 
     def options(
         self,
@@ -97,10 +98,32 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Step[Any]:
 
     Raises `ConfigError` where `fn` is not a function to be called, or an argument is a command, and says what to write.
     """
+    return _made(fn, args, kwargs)
+
+
+def transaction(fn: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Step[T]:
+    """A step whose body is part of a database transaction: `fn(connection, *args, **kwargs)`.
+
+    The connection is one of the storage (of psycopg for `PostgresStorage`, of sqlite3 for `SQLiteStorage`), with a
+    transaction open. What `fn` writes through it is committed together with the result of the step, or not at all: a
+    crash repeats nothing, on whichever side of the commit it comes. `fn` is a plain function, runs in a worker thread,
+    and leaves it to Reflow to commit; an exception rolls back. In the journal it is a step.
+
+    Raises `ConfigError` where `fn` is not such a function, or an argument is a command. Yielded where the storage has
+    no transactions (`MemoryStorage`), the step fails with `ConfigError`; in tests, give it a stub.
+    """
+    made = _made(fn, args, kwargs, in_transaction=True)
+    if made.body.is_async:
+        raise ConfigError(f"{made.name!r} is async; the body of a transaction is a plain `def`, it runs in a thread")
+    return made
+
+
+def _made(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any], in_transaction: bool = False) -> Step[Any]:
     for argument in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(argument, Command):
             raise ConfigError(f"a step's argument is the command {argument.name!r}; yield it first and pass its result")
-    made: Step[Any] = Step(fn, args, kwargs, (body := _body_of(fn)).name, body)
+    body = _body_of(fn)
+    made: Step[Any] = Step(fn, args, kwargs, body.name, body, in_transaction=in_transaction)
     noted(made)
     return made
 

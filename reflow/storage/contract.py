@@ -16,8 +16,8 @@ X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from reflow._core.journal import Entry, Journal, Message
 from reflow._core.status import RunStatus
@@ -36,7 +36,7 @@ from reflow.storage.records import (
     ScheduleRow,
 )
 
-__all__ = ["SharedClock", "StorageAdapter"]
+__all__ = ["SharedClock", "StorageAdapter", "Transactional"]
 
 
 class StorageAdapter(Protocol):
@@ -286,6 +286,21 @@ class StorageAdapter(Protocol):
         Y2. Where that verb was called in this event loop and through this adapter, a verb that is called because of the
             hint, to claim or to check runs, sees what it did.
         Y3. It is not called any more once the listener was cancelled.
+        """
+        ...
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """What an adapter may have beside its verbs: transactions that a step shares with it."""
+
+    def transact(self, lease: Lease, position: str, name: str, body: Callable[[Any], bytes]) -> bytes:
+        """What `body` gave for this run and position, once and for all; called in a worker thread.
+
+        Where no outcome is stored: `body` is called with a connection on which a transaction is open, and what it gives
+        is stored in that transaction. Whatever `body` raises undoes it. Where the outcome of a step of this name is
+        stored already, that one, and `body` is not called. Where the lease is lost: `StorageError`, and nothing has
+        changed. It goes with the entries of the run.
         """
         ...
 

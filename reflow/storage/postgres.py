@@ -17,6 +17,7 @@ from typing import get_args
 from reflow.errors import ConfigError
 from reflow.storage._sql.lane import Lane
 from reflow.storage._sql.storage import Lanes, SQLStorage, Writes
+from reflow.storage._sql.transactions import Transactions
 
 try:
     import psycopg
@@ -94,7 +95,10 @@ class PostgresStorage(SQLStorage):
                 opened.pop_all()
         except Exception as error:
             raise self._named("open", error) from error
-        return Lanes(Lane(writing, "writing"), Lane(reading, "reading"))
+        return Lanes(Lane(writing, "writing"), Lane(reading, "reading"), Transactions(self._new_session))
+
+    def _new_session(self) -> ServerSession:
+        return ServerSession(self._server, begin_writing(self.durability), is_shared=True)
 
     def _close_lanes(self, lanes: Lanes) -> None:
         super()._close_lanes(lanes)

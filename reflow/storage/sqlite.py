@@ -23,6 +23,7 @@ from reflow.errors import ConfigError
 from reflow.storage._sql import verbs
 from reflow.storage._sql.lane import Lane
 from reflow.storage._sql.storage import Lanes, SQLStorage, Writes
+from reflow.storage._sql.transactions import Transactions
 from reflow.storage._sqlite.claims import claim_runs, heartbeat
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
 from reflow.storage._sqlite.session import FileSession
@@ -76,7 +77,11 @@ class SQLiteStorage(SQLStorage):
             writer.close()
             raise
         self._file = FileSession(writer, self.path, "begin immediate")
-        return Lanes(Lane(self._file, "writing"), Lane(FileSession(reader, self.path, "begin"), "reading"))
+        reading = FileSession(reader, self.path, "begin")
+        return Lanes(Lane(self._file, "writing"), Lane(reading, "reading"), Transactions(self._new_session))
+
+    def _new_session(self) -> FileSession:
+        return FileSession(open_writer(self.path, self.durability), self.path, "begin immediate")
 
     def _named(self, verb: str, error: Exception) -> Exception:
         return translated(verb, self.path).of(error)

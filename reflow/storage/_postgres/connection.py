@@ -20,7 +20,7 @@ Durability: TypeAlias = Literal["full", "process"]
 
 _OLDEST = 150_000
 _CONNECT_TIMEOUT_S = 10
-_TABLE = re.compile(r"\breflow_(run|tag|entry|cut_entry|timer|message|message_id|schedule|schema)\b")
+_TABLE = re.compile(r"\breflow_(run|tag|entry|cut_entry|timer|message|message_id|outcome|schedule|schema)\b")
 # Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _NO_ACCESS = ("28", "42501", "3D000", "25006")
 
@@ -48,7 +48,6 @@ class Server:
             connect_timeout=_CONNECT_TIMEOUT_S,
             prepare_threshold=5 if self._prepares else None,
         )
-        register(connection.adapters)
         return connection
 
     def check(self, connection: Connection[tuple[Any, ...]]) -> None:
@@ -80,11 +79,15 @@ class Server:
 class ServerDatabase:
     """Performs statements on a connection: question marks and table names become what Postgres calls them.
 
-    `attempt` is how often the verbs of the transaction were tried before.
+    `attempt` is how often the verbs of the transaction were tried before. Where the connection is shared, values travel
+    in our way in our statements only.
     """
 
-    def __init__(self, connection: Connection[tuple[Any, ...]], schema: str) -> None:
+    def __init__(self, connection: Connection[tuple[Any, ...]], schema: str, is_shared: bool = False) -> None:
         self._connection = connection
+        self._is_shared = is_shared
+        if not is_shared:
+            register(connection.adapters)
         self._schema = Identifier(schema).as_string()
         self._texts: dict[str, bytes] = {}
         self.attempt = 0
@@ -92,6 +95,8 @@ class ServerDatabase:
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor[tuple[Any, ...]]:
         """Perform a statement."""
         cursor = self._connection.cursor(binary=True)
+        if self._is_shared:
+            register(cursor.adapters)
         return cursor.execute(self._text(statement), values)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:

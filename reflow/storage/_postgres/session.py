@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+from psycopg.pq import TransactionStatus
 
 from reflow.storage._postgres.connection import Durability, Server, ServerDatabase
 from reflow.storage._sql.session import Job, Verb
@@ -54,7 +55,8 @@ class ServerSession:
     """Transactions of one connection.
 
     `on_news` is called after the commit of what others may have to act upon. `lone` is a verb that is one statement as
-    long as no runs are named: where there are only such jobs, that statement is the transaction.
+    long as no runs are named: where there are only such jobs, that statement is the transaction. On a shared connection
+    others find psycopg's own ways with values.
     """
 
     def __init__(
@@ -63,14 +65,16 @@ class ServerSession:
         begin: str,
         on_news: Callable[[], object] | None = None,
         lone: Verb[Any, Any] | None = None,
+        is_shared: bool = False,
     ) -> None:
         self._server = server
+        self._is_shared = is_shared
         self._lone = lone
-        self._is_open = False
+        self._has_transaction = False
         self._begin = begin.encode()
         self._on_news = on_news
         self._connection = server.connect()
-        self._database = ServerDatabase(self._connection, server.schema)
+        self._database = ServerDatabase(self._connection, server.schema, is_shared)
         self._is_news = False
         self._is_committing = False
         self.name = server.name
@@ -80,12 +84,22 @@ class ServerSession:
         """The connection that is used now."""
         return self._connection
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction is open."""
+        return self._connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    def lock(self, runs: Sequence[str]) -> None:
+        """Lock the rows of these runs and of their parents, in order of their ids."""
+        names = sorted(set(runs))
+        self._database.execute(_LOCK, (names, names))
+
     def begin(self, jobs: Sequence[Job], attempt: int) -> ServerDatabase:
         """Open a transaction, and lock the runs that are named."""
         self._is_committing = False
         self._is_news = any(job.is_news for job in jobs)
-        runs = sorted({run for job in jobs for run in job.runs})
-        self._is_open = attempt > 0 or bool(runs) or any(job.verb is not self._lone for job in jobs)
+        runs = [run for job in jobs for run in job.runs]
+        self._has_transaction = attempt > 0 or bool(runs) or not jobs or any(job.verb is not self._lone for job in jobs)
         tries = 0
         while True:
             try:
@@ -101,7 +115,7 @@ class ServerSession:
 
     def commit(self) -> None:
         """Commit the transaction, then tell of it."""
-        if self._is_open:
+        if self._has_transaction:
             self._is_committing = True
             self._connection.execute(b"commit")
         if self._is_news and self._on_news:
@@ -109,7 +123,7 @@ class ServerSession:
 
     def rollback(self) -> None:
         """Undo the transaction; where the connection is gone, the server does."""
-        if self._is_open:
+        if self._has_transaction:
             with suppress(psycopg.Error):
                 self._connection.execute(b"rollback")
 
@@ -131,8 +145,8 @@ class ServerSession:
     def _open(self, runs: Sequence[str]) -> None:
         if self._connection.closed:
             self._connection = self._server.connect()
-            self._database = ServerDatabase(self._connection, self._server.schema)
-        if self._is_open:
+            self._database = ServerDatabase(self._connection, self._server.schema, self._is_shared)
+        if self._has_transaction:
             self._connection.execute(self._begin)
         if runs:
-            self._database.execute(_LOCK, (runs, runs))
+            self.lock(runs)

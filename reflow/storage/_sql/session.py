@@ -79,6 +79,20 @@ class Session(Protocol):
         """What it is connected to, for messages."""
         ...
 
+    @property
+    def connection(self) -> Any:
+        """The driver's connection."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction is open."""
+        ...
+
+    def lock(self, runs: Sequence[str]) -> None:
+        """Keep others from writing these runs, until the transaction ends."""
+        ...
+
     def begin(self, jobs: Sequence[Job], attempt: int) -> Database:
         """Open a transaction for these jobs. `attempt` counts from 0 how often they were tried together."""
         ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
@@ -20,6 +20,7 @@ from reflow.errors import StorageError
 from reflow.storage._sql import verbs
 from reflow.storage._sql.lane import Lane, LaneStatistics, one_by_one
 from reflow.storage._sql.session import Database, Verb
+from reflow.storage._sql.transactions import Transactions
 from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
     Claimed,
@@ -74,6 +75,7 @@ class Lanes(NamedTuple):
 
     writing: Lane
     reading: Lane
+    transactions: Transactions
 
 
 class SQLStorage:
@@ -231,6 +233,10 @@ class SQLStorage:
         )
         return await self._write("fire_schedule", fire, is_news=True)
 
+    def transact(self, lease: Lease, position: str, name: str, body: Callable[[Any], bytes]) -> bytes:
+        """See `Transactional`."""
+        return self._opened("transact").transactions.perform(lease, position, name, body)
+
     async def listen(self, wake: Wake) -> None:
         """Clauses Y.
 
@@ -272,5 +278,6 @@ class SQLStorage:
                     raise self._named("close", error) from error
 
     def _close_lanes(self, lanes: Lanes) -> None:
+        lanes.transactions.close()
         lanes.reading.close()
         lanes.writing.close()

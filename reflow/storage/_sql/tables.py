@@ -12,6 +12,7 @@ migration; a storage is brought up in the transaction that reads the number.
     reflow_timer       what open commands must remember
     reflow_message     the mailboxes
     reflow_message_id  what was sent already
+    reflow_outcome     what the bodies of transactions gave, until the run is deleted
     reflow_schedule    recurrences
 
 In `reflow_run` a few columns are no fields of `RunRow`. `keyed_as` is the workflow under which the idempotency key
@@ -121,6 +122,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             run integer not null references reflow_run (id),
             message_id text not null,
             primary key (run, message_id)
+        ) strict, without rowid""",
+        """create table reflow_outcome (
+            run integer not null references reflow_run (id),
+            position text not null,
+            name text not null,
+            payload blob not null,
+            primary key (run, position)
         ) strict, without rowid""",
         """create table reflow_schedule (
             key text primary key,

@@ -24,6 +24,19 @@ class FileSession:
         self._begin = begin
         self.name = str(path)
 
+    @property
+    def connection(self) -> Connection:
+        """The driver's connection."""
+        return self._db
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a transaction is open."""
+        return self._db.in_transaction
+
+    def lock(self, runs: Sequence[str]) -> None:
+        """The file is locked already."""
+
     def begin(self, jobs: Sequence[Job], attempt: int) -> Connection:
         """Open a transaction; waits for other processes."""
         patiently(lambda: self._db.execute(self._begin))

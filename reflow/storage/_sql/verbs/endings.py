@@ -15,7 +15,10 @@ END = """update reflow_run set status = ?, lease_id = null, due_at = ?, updated_
     error = ?, awaits = ?, idle_claims = 0 where id = ?"""
 _CONTINUE = """update reflow_run set workflow = ?, version = ?, rules = ?, input = ?, generation = generation + 1,
     executions = 0, cancel_delivered = 0 where id = ?"""
-_FORGET = [f"delete from {table} where run = ?" for table in ("reflow_entry", "reflow_cut_entry", "reflow_timer")]
+_FORGET = [
+    f"delete from {table} where run = ?"
+    for table in ("reflow_entry", "reflow_cut_entry", "reflow_timer", "reflow_outcome")
+]
 _FORGET_CHILDREN = f"delete from reflow_message where run = ? and kind = '{MessageKind.CHILD}'"
 _STATE = """select id, status, executions, parent, parent_position from reflow_run
     where run_id = ? and ended_at is null"""
@@ -27,6 +30,9 @@ _RESUME = f"""update reflow_run set status = '{RunStatus.PENDING}', due_at = ?, 
 _CUT = f"""insert into reflow_cut_entry (run, cut, seq, {ENTRY})
     select run, (select coalesce(max(cut), 0) + 1 from reflow_cut_entry where run = ?), seq, {ENTRY}
     from reflow_entry where run = ? and seq >= ?"""
+# An outcome without an entry stays: its body is not to be called again.
+_DROP_OUTCOMES = """delete from reflow_outcome where run = ?
+    and position in (select position from reflow_entry where run = ? and seq >= ?)"""
 _DROP_CUT = "delete from reflow_entry where run = ? and seq >= ?"
 _DROP_TIMERS = "delete from reflow_timer where run = ?"
 
@@ -74,6 +80,7 @@ def resume_run(db: Database, run_id: str, keep: int, now: int) -> bool:
         return False
     [run] = row
     db.execute(_CUT, (run, run, keep))
+    db.execute(_DROP_OUTCOMES, (run, run, keep))
     db.execute(_DROP_CUT, (run, keep))
     db.execute(_DROP_TIMERS, (run,))
     db.execute(_FORGET_CHILDREN, (run,))

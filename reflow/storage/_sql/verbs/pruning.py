@@ -21,7 +21,14 @@ _DELETE = "delete from reflow_run where id = ? and ended_at is not null"
 _UNTAG = "delete from reflow_tag where tag = ? and run = ?"
 _DELETE_REST = [
     f"delete from {table} where run = ?"
-    for table in ("reflow_entry", "reflow_cut_entry", "reflow_timer", "reflow_message", "reflow_message_id")
+    for table in (
+        "reflow_entry",
+        "reflow_cut_entry",
+        "reflow_timer",
+        "reflow_message",
+        "reflow_message_id",
+        "reflow_outcome",
+    )
 ]
 
 
