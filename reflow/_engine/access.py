@@ -42,6 +42,11 @@ class Access:
                 await self._storage.close()
             raise
 
+    @property
+    def _follows(self) -> bool:
+        """Whether the time is that of the storage."""
+        return isinstance(self._clock, SystemClock) and isinstance(self._storage, SharedClock)
+
     async def _ask_for_the_time(self) -> None:
         if isinstance(self._clock, SystemClock) and isinstance(self._storage, SharedClock):
             await self._clock.follow(self._storage.time)

@@ -128,7 +128,8 @@ class Engine(Client):
         tasks.start_soon(self._storage.listen, self._worker.poke)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
-        tasks.start_soon(self._keep_time)
+        if self._follows:
+            tasks.start_soon(self._keep_time)
         if self._retention_us is not None:
             tasks.start_soon(self._keep_pruning, self._retention_us)
         return self

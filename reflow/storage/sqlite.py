@@ -14,8 +14,6 @@ Keep the file on a local disk: SQLite's locks do not hold on network file system
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -28,7 +26,6 @@ from reflow.storage._sqlite.claims import claim_runs, heartbeat
 from reflow.storage._sqlite.connection import Durability, open_reader, open_writer, translated
 from reflow.storage._sqlite.session import FileSession
 from reflow.storage.listeners import Wake
-from reflow.storage.loop import call_soon_here
 
 __all__ = ["SQLiteStorage"]
 
@@ -58,15 +55,9 @@ class SQLiteStorage(SQLStorage):
 
     async def listen(self, wake: Wake) -> None:
         """Clauses Y: the verbs of this adapter tell, and the file, of what other connections have written."""
-        self._opened("listen")
+        writing = self._opened("listen").writing
         assert self._file is not None
-        call_soon = call_soon_here()
-
-        def wake_there() -> None:
-            with suppress(RuntimeError):  # the event loop is gone
-                call_soon(partial(wake, None))
-
-        with self._opened("listen").writing.looking(self._file.looking_for_changes(wake_there)):
+        with writing.looking(self._file.looking_for_changes(self._listeners.wake)):
             await super().listen(wake)
 
     def _open_lanes(self) -> Lanes:
