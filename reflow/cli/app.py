@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
             case "worker":
                 return _worker(options, words)
             case "copy":
-                copy_all(options.source, options.target, schema=options.schema, force=options.force)
+                copy_all(options.source, options.target, force=options.force)
                 return 0
             case _:
                 return anyio.run(_ask, options)

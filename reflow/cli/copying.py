@@ -10,9 +10,9 @@ from reflow.storage.tables import copy
 __all__ = ["copy_all"]
 
 
-def copy_all(source: str, target: str, *, schema: str | None, force: bool) -> None:
+def copy_all(source: str, target: str, *, force: bool) -> None:
     """Copy all tables and print how many rows each has. `StorageError` where that cannot be, and nothing is copied."""
-    with reading(source, schema) as tables:
+    with reading(source) as tables:
         held = tables.held_leases(SystemClock().now())
         if held and not force:
             raise StorageError(
@@ -20,7 +20,7 @@ def copy_all(source: str, target: str, *, schema: str | None, force: bool) -> No
                 f"workers hold {held} runs of {source}; stop them first (of one that was killed, the lease has to run "
                 "out), or write --force if you are sure that none goes on",
             )
-        with writing(target, schema) as new_tables:
+        with writing(target) as new_tables:
             counts = copy(tables, new_tables)
     for table, rows in counts.items():
         print(f"{rows:>10} {table}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from functools import partial
 from typing import NoReturn
 
 from reflow._core.duration import to_micros
@@ -16,23 +17,31 @@ _STORAGE = "a SQLite file (app.db or sqlite:///app.db) or postgresql://user@host
 _SCHEMA = "the schema of the tables in Postgres; default: reflow"
 _DURATION = "DURATION"
 
+# Shown as they stand here, so no wider than a terminal is.
 _WORKER = """\
-Run workflows: claim due runs, advance them, take over those of workers that were killed.
+Run workflows: claim due runs, advance them, take over those of workers that
+were killed.
 
-On SIGTERM or Ctrl-C it drains: it claims no more, lets the steps in flight end within the grace, and hands all runs
-back, so that the next worker goes on with them at once; the exit code is 0. A second signal ends it without that, and
-its runs go on when their leases are over. A duration is a number with a unit: 500ms, 30s, 1h30m, 14d."""
-_WORKER_EXAMPLES = """\
+On SIGTERM or Ctrl-C it drains: it claims no more, lets steps in flight end
+within the grace, and hands all runs back, so that the next worker goes on with
+them at once; the exit code is 0. A second signal ends it without that, and its
+runs go on when their leases are over.
+
+A duration is a number with a unit: 500ms, 30s, 1h30m, 14d."""
+_EXAMPLES = """\
 examples:
   reflow worker app.jobs --storage app.db
-  reflow worker app.jobs:signup app.jobs:NIGHTLY --storage app.db --processes 4 --grace 20s"""
+  reflow worker app.jobs:signup app.jobs:NIGHTLY --storage app.db --processes 4"""
 _COPY = """\
-Copy all runs and schedules of SOURCE into TARGET, which is new or empty, exactly as they are: journals, timers, events,
-tags, keys. What has arrived is compared with what was there before it counts as done; if anything is wrong, nothing is
-copied. Stop all workers first: SOURCE is left as it is, and what they did to it afterwards would be missing."""
+Copy all runs and schedules of SOURCE into TARGET, exactly as they are: journals,
+timers, events, tags, keys. What has arrived is compared with what was there; if
+anything is wrong, nothing is copied.
+
+Stop all workers first. SOURCE is left as it is, so what is done to it afterwards
+is not in TARGET, and a run that goes on in both is done twice."""
 _PRUNE = """\
-Delete runs that ended longer ago than that, with all that belongs to them. `reflow worker --retention` does it
-now and then."""
+Delete runs that ended longer ago than that, with all that belongs to them.
+`reflow worker --retention` does it now and then."""
 
 
 class _Parser(ArgumentParser):
@@ -59,11 +68,13 @@ def parser() -> ArgumentParser:
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.add_argument("--schema", help=_SCHEMA)
+        if "--storage" in usage:
+            known = os.environ.get("REFLOW_STORAGE")
+            command.add_argument("--storage", default=known, required=not known, help=_STORAGE)
+            command.add_argument("--schema", help=_SCHEMA)
         return command
 
-    worker = add("worker MODULE[:NAME] ... --storage STORAGE [options]", "run workflows", _WORKER, _WORKER_EXAMPLES)
-    _add_storage(worker)
+    worker = add("worker MODULE[:NAME] ... --storage STORAGE [options]", "run workflows", _WORKER, _EXAMPLES)
     _add_worker(worker)
     copy = add("copy SOURCE TARGET [options]", "copy all runs into another storage", _COPY)
     copy.add_argument("source", metavar="SOURCE", help="a storage, as --storage of other commands names it")
@@ -77,7 +88,7 @@ def parser() -> ArgumentParser:
         help="in this state; may be repeated",
     )
     runs.add_argument("--workflow", help="of the workflow of this name")
-    runs.add_argument("--limit", type=_count, default=50, help="how many at most; default: 50")
+    runs.add_argument("--limit", type=_count, metavar="N", default=50, help="how many at most; default: 50")
     why = add("why RUN_ID --storage STORAGE", "say what a run waits for, or how it ended")
     cancel = add("cancel RUN_ID --storage STORAGE", "cancel a run, with its clean-up")
     resume = add("resume RUN_ID --storage STORAGE", "let a failed or cancelled run go on, finished steps are kept")
@@ -85,14 +96,7 @@ def parser() -> ArgumentParser:
         command.add_argument("run_id", metavar="RUN_ID")
     prune = add("prune --older-than DURATION --storage STORAGE", "delete runs that ended long ago", _PRUNE)
     prune.add_argument("--older-than", type=_duration, required=True, metavar=_DURATION, help="such as 30d")
-    for command in (runs, why, cancel, resume, prune):
-        _add_storage(command)
     return whole
-
-
-def _add_storage(command: ArgumentParser) -> None:
-    known = os.environ.get("REFLOW_STORAGE")
-    command.add_argument("--storage", default=known, required=not known, help=_STORAGE)
 
 
 def _add_worker(command: ArgumentParser) -> None:
@@ -103,25 +107,15 @@ def _add_worker(command: ArgumentParser) -> None:
         help="a workflow, or a list of them, by its name in a module; without a name, all that the module defines. "
         "The current directory is searched too",
     )
+    count = partial(command.add_argument, type=_count, metavar="N")
+    count("--processes", default=1, help="so many, and one that replaces those that die; default: 1")
+    count("--concurrency", default=100, help="runs that a process advances at once; default: 100")
+    count("--threads", default=40, help="plain functions that a process runs at once; default: 40")
+    duration = partial(command.add_argument, type=_duration, metavar=_DURATION)
+    duration("--lease", default="30s", help="how long others wait after a kill; default: 30s")
+    duration("--grace", default="5s", help="how long steps in flight may go on when it stops; default: 5s")
+    duration("--retention", help="delete runs that ended longer ago; default: keep them")
     add = command.add_argument
-    add("--processes", type=_count, default=1, help="so many, and one that replaces those that die; default: 1")
-    add("--concurrency", type=_count, default=100, help="runs that a process advances at once; default: 100")
-    add("--threads", type=_count, default=40, help="plain functions that a process runs at once; default: 40")
-    add(
-        "--lease",
-        type=_duration,
-        default="30s",
-        metavar=_DURATION,
-        help="after a kill, others wait so long; default: 30s",
-    )
-    add(
-        "--grace",
-        type=_duration,
-        default="5s",
-        metavar=_DURATION,
-        help="how long steps may go on at the end; default: 5s",
-    )
-    add("--retention", type=_duration, metavar=_DURATION, help="delete runs that ended so long ago; default: keep them")
     add("--backend", choices=["asyncio", "trio"], default="asyncio", help="the event loop; default: asyncio")
     add(
         "--log-level",

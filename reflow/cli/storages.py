@@ -31,17 +31,17 @@ def existing(text: str, schema: str | None) -> StorageAdapter:
     return SQLiteStorage(path)
 
 
-def reading(text: str, schema: str | None) -> AbstractContextManager[Tables]:
+def reading(text: str) -> AbstractContextManager[Tables]:
     """Its tables, to be copied from."""
-    return tables.reading(_path(text, schema))
+    return tables.reading(_path(text))
 
 
-def writing(text: str, schema: str | None) -> AbstractContextManager[Tables]:
+def writing(text: str) -> AbstractContextManager[Tables]:
     """Its tables, to be copied to."""
-    return tables.writing(_path(text, schema))
+    return tables.writing(_path(text))
 
 
-def _path(text: str, schema: str | None) -> Path:
+def _path(text: str, schema: str | None = None) -> Path:
     scheme, mark, rest = text.partition("://")
     if mark and scheme in ("postgresql", "postgres"):
         if not is_installed("psycopg"):
