@@ -19,6 +19,7 @@ from reflow.cli.copying import copy_all
 from reflow.cli.fleet import Fleet
 from reflow.cli.loading import is_installed, load
 from reflow.cli.options import parser
+from reflow.cli.signals import ignored_in_the_end
 from reflow.cli.storages import existing, storage_of
 from reflow.cli.worker import WorkerEngine, work
 from reflow.errors import ConfigError, ReflowError
@@ -51,10 +52,10 @@ def main(words: Sequence[str] | None = None) -> int:
 def _worker(options: Namespace, words: Sequence[str]) -> int:
     if options.backend == "trio" and not is_installed("trio"):
         raise ConfigError("trio is not installed: pip install trio")
+    ignored_in_the_end()
     # All of it, also where others do the work: a mistake shows at once, and once.
-    storage = storage_of(options.storage, options.schema)
     engine = WorkerEngine(
-        storage,
+        storage_of(options.storage, options.schema),
         load(options.workflows),
         concurrency=options.concurrency,
         threads=options.threads,
@@ -67,7 +68,7 @@ def _worker(options: Namespace, words: Sequence[str]) -> int:
     if options.processes > 1 and not options.member:
         command = [sys.executable, "-m", "reflow", "worker", "--member", *words[1:]]
         return anyio.run(Fleet(command, options.processes).serve)
-    work(engine, storage, backend=options.backend, is_member=options.member)
+    work(engine, backend=options.backend, is_member=options.member)
     return 0
 
 

@@ -15,11 +15,12 @@ import logging
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
-from anyio.abc import Process, TaskStatus
+from anyio.abc import Process
 
-from reflow.cli.signals import hearing, next_signal, pass_over
+from reflow.cli.signals import Signals
 
 __all__ = ["Fleet"]
 
@@ -44,25 +45,22 @@ class Fleet:
     async def serve(self) -> int:
         """Keep all workers alive until a signal comes, and wait for their ends; gives the exit code."""
         self._stopping = anyio.Event()
-        async with anyio.create_task_group() as listening:
-            await listening.start(self._listen)
-            async with anyio.create_task_group() as keeping:
-                for number in range(1, self._size + 1):
-                    keeping.start_soon(self._keep, number)
-            listening.cancel_scope.cancel()
+        signals = Signals(self._stopping, self._kill)
+        async with anyio.create_task_group() as keeping:
+            for number in range(1, self._size + 1):
+                keeping.start_soon(self._keep, number)
+            await self._stopping.wait()
+            _log.info("told to stop by %s: %d workers are to stop", signals.name, len(self._members))
+            for process in list(self._members.values()):
+                await _ask_to_stop(process)
+        signals.hurry(self._exit_code)
         _log.info("all workers have stopped")
         return self._exit_code
 
-    async def _listen(self, *, task_status: TaskStatus[None]) -> None:
-        with hearing() as signals:
-            task_status.started()
-            _log.info("%s: %d workers are to stop", await next_signal(signals), len(self._members))
-            self._stopping.set()
-            for process in list(self._members.values()):
-                await _ask_to_stop(process)
-            await pass_over(signals)
-            _log.warning("%s again: %d workers are killed", await next_signal(signals), len(self._members))
-            for process in self._members.values():
+    def _kill(self, number: int) -> None:
+        _log.warning("%s again: %d workers are killed", signal.Signals(number).name, len(self._members))
+        for process in self._members.values():
+            with suppress(ProcessLookupError):  # it has ended by itself
                 process.kill()
 
     async def _keep(self, number: int) -> None:

@@ -5,8 +5,8 @@ standard input, a pipe that only the parent could write to. So the parent need n
 killed tells its workers by that alone: the system closes the pipe.
 
 Then it drains, as every engine that is left: it claims no more, begins no more steps, gives those in flight `grace` to
-end, cancels what is left, and hands all runs back, so that the next worker goes on with them at once. By then signals
-are the system's again: a second one ends the process, however busy, and its runs wait for their leases to be over.
+end, cancels what is left, and hands all runs back, so that the next worker goes on with them at once. A second signal
+ends the process there and then, and its runs wait for their leases to be over.
 
 A plain function in a thread cannot be cancelled. Its run is handed back, so it is not waited for either.
 """
@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Collection
 from contextlib import suppress
 
 import anyio
-from anyio.abc import TaskStatus
 
 from reflow._core.status import RunStatus
-from reflow._engine.client import Client
 from reflow._engine.engine import Engine
-from reflow.cli.signals import hearing, next_signal, pass_over, stop_hearing
+from reflow.cli.signals import Signals
 from reflow.errors import Failure
-from reflow.storage.contract import StorageAdapter
 from reflow.storage.loop import call_soon_here
 from reflow.storage.records import Ending
 
@@ -69,52 +67,43 @@ class WorkerEngine(Engine):
         return self._worker.held
 
 
-def work(engine: WorkerEngine, storage: StorageAdapter, *, backend: str, is_member: bool) -> None:
+def work(engine: WorkerEngine, *, backend: str, is_member: bool) -> None:
     """Serve until told to stop, and drain. A `StorageError` when it cannot begin."""
     before = set(threading.enumerate())
-    anyio.run(_serve, engine, storage, is_member, backend=backend)
+    anyio.run(_serve, engine, is_member, backend=backend)
     _leave_threads(before)
 
 
-async def _serve(engine: WorkerEngine, storage: StorageAdapter, is_member: bool) -> None:
+async def _serve(engine: WorkerEngine, is_member: bool) -> None:
     told = anyio.Event()
-    # Opened here first: what cannot be opened comes out as it is, and not in a group.
-    async with Client(storage), anyio.create_task_group() as listening:
-        await listening.start(_hear_signals, told)
-        if is_member:
-            listening.start_soon(_hear_parent, told)
-        async with engine:
-            _log.info("serving %s; pid %d", engine, os.getpid())
-            await told.wait()
-            engine.is_stopping = True
-            _log.info("stopping: no more claims, %d runs in flight", engine.in_flight)
-        _log.info("stopped: %d runs handed back", engine.handed_back)
-        listening.cancel_scope.cancel()
+    signals = Signals(told, _end_at_once)
+    if is_member:
+        _watch_parent(told)
+    async with engine:
+        _log.info("serving %s; pid %d", engine, os.getpid())
+        await told.wait()
+        engine.is_stopping = True
+        _log.info("told to stop by %s: %d runs in flight", signals.name or "the parent", engine.in_flight)
+    signals.hurry(0)
+    _log.info("stopped: %d runs handed back", engine.handed_back)
 
 
-async def _hear_signals(told: anyio.Event, *, task_status: TaskStatus[None]) -> None:
-    with hearing() as signals:
-        task_status.started()
-        _log.info("told to stop by %s", await next_signal(signals))
-        told.set()
-        await pass_over(signals)
-    stop_hearing()
+def _end_at_once(number: int) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
-async def _hear_parent(told: anyio.Event) -> None:
-    is_gone, call_soon = anyio.Event(), call_soon_here()
+def _watch_parent(told: anyio.Event) -> None:
+    call_soon = call_soon_here()
 
     def read() -> None:
         # Not through `sys.stdin`, whose lock a thread must not hold when the process ends.
         while os.read(0, 1_024):
             pass
         with suppress(RuntimeError):  # the event loop is gone
-            call_soon(is_gone.set)
+            call_soon(told.set)
 
     threading.Thread(target=read, daemon=True).start()
-    await is_gone.wait()
-    _log.info("the parent stops, or is gone")
-    told.set()
 
 
 def _leave_threads(before: Collection[threading.Thread]) -> None:

@@ -84,7 +84,7 @@ def test_workers_do_not_outlive_the_parent(file: Path) -> None:
         fleet.send(signal.SIGKILL)
         code, said = fleet.left()
 
-    assert (-signal.SIGKILL, 3, 3) == (code, said.count("the parent stops, or is gone"), said.count("stopped: "))
+    assert (-signal.SIGKILL, 3, 3) == (code, said.count("told to stop by the parent"), said.count("stopped: "))
     assert RunStatus.PENDING == info(file, "resting").status
 
 
@@ -105,17 +105,17 @@ def test_a_signal_to_all_is_one(file: Path) -> None:
 
 
 def test_a_second_signal_kills_all(file: Path) -> None:
-    """A second signal to the parent kills workers that still drain."""
+    """A second signal to the parent kills workers that still drain; further ones change nothing."""
     enqueue(file, sticking())
 
     with started(*WORDS, "--storage", file, "--grace", "1h") as fleet:
         all_serving(fleet, "stick in")
         fleet.send(signal.SIGTERM)
-        fleet.until("stopping: no more claims, 1 runs in flight")
+        fleet.until("told to stop by the parent: 1 runs in flight")
         code = fleet.killed_by(signal.SIGTERM)
         _, said = fleet.left()
 
-    assert (1, 1) == (code, said.count("SIGTERM again: 1 workers are killed"))
+    assert (1, True) == (code, "SIGTERM again: " in said)
     assert RunStatus.RUNNING == info(file, "sticking").status
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from reflow import Call, Client, RunInfo, RunStatus, SQLiteStorage
 from tests.cli.jobs import failing, giving, reading, resting, sticking
@@ -64,7 +65,7 @@ def test_steps_in_flight_may_end(file: Path, pipe: Path, backend: str, stop: sig
     with started("worker", "jobs:GOOD", "--storage", file, "--backend", backend, "--grace", "1h") as worker:
         worker.until("read in")
         worker.send(stop)
-        worker.until("stopping: no more claims, 1 runs in flight")
+        worker.until(f"told to stop by {stop.name}: 1 runs in flight")
         pipe.write_text("in time")
         code, said = worker.left()
 
@@ -116,7 +117,7 @@ def test_a_second_signal_ends_at_once(file: Path, backend: str, stop: signal.Sig
     with started("worker", "jobs:resting", "--storage", file, "--backend", backend, "--grace", "1h") as worker:
         worker.until("rest in")
         worker.send(stop)
-        worker.until("stopping")
+        worker.until("told to stop")
         code = worker.killed_by(stop)
 
     assert -stop == code
@@ -166,19 +167,34 @@ def test_the_log_level(file: Path) -> None:
 
 
 def test_retention(file: Path) -> None:
-    """With `--retention` it deletes runs that ended so long ago."""
+    """With `--retention` it deletes runs that ended longer ago."""
     enqueue(file, giving(7))
+
+    async def until_gone() -> None:
+        async with Client(SQLiteStorage(file)) as client:
+            while await client.get_run("giving"):
+                await checkpoint()
 
     with started("worker", "jobs:giving", "--storage", file, "--retention", "1us") as worker:
         worker.until("give 7")
+        anyio.run(until_gone)
         worker.send(signal.SIGTERM)
-        worker.left()
-    with started("worker", "jobs:giving", "--storage", file, "--retention", "1us", "--log-level", "debug") as worker:
-        worker.until("serving")
-        enqueue(file, giving(8))
-        worker.until("give 8")
-        worker.send(signal.SIGTERM)
-        worker.left()
+        code, _ = worker.left()
 
-    # The first one was gone, so its id was free.
-    assert 8 == info(file, "giving").output
+    assert 0 == code
+
+
+def test_what_a_module_leaves_behind(file: Path, tmp_path: Path) -> None:
+    """A thread of a module's own that never ends keeps the process alive when all is done, as in any Python program; a
+    second signal ends it then, with exit code 0."""
+    (tmp_path / "hanging.py").write_text("import threading\nfrom tests.cli.jobs import GOOD\n")
+    with (tmp_path / "hanging.py").open("a") as module:
+        module.write("threading.Thread(target=threading.Event().wait).start()\n")
+
+    with started("worker", "hanging:GOOD", "--storage", file, folder=tmp_path) as worker:
+        worker.until("serving")
+        worker.send(signal.SIGTERM)
+        worker.until("stopped: 0 runs handed back")
+        code = worker.killed_by(signal.SIGTERM)
+
+    assert 0 == code

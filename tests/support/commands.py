@@ -54,11 +54,11 @@ class Command:
 
 
 @contextmanager
-def started(*words: object) -> Iterator[Command]:
-    """`reflow` with these words; killed at the end, if it still runs."""
+def started(*words: object, folder: Path = FOLDER) -> Iterator[Command]:
+    """`reflow` with these words, in a folder; killed at the end, if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-m", "reflow", *map(str, words)],
-        cwd=FOLDER,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
