@@ -235,6 +235,6 @@ def found(module: str, matches: object) -> list[str]:
 
 def test_the_checks_see_something():
     """The files that these checks are about are there."""
-    expected = {"reflow/_core/replay.py", "reflow/storage/_sqlite/verbs/progress.py"}
+    expected = {"reflow/_core/replay.py", "reflow/storage/_sql/verbs/progress.py"}
 
     assert expected <= {shown(path) for path in modules().values()}

@@ -27,7 +27,9 @@ from reflow import (
     StorageError,
     StorageFormatError,
 )
+from reflow.storage._sql.lane import Lane
 from reflow.storage._sqlite.connection import translated
+from reflow.storage._sqlite.session import FileSession
 from reflow.storage.records import Ending, Lease
 from reflow.testing.conformance import Case, cases
 from reflow.testing.conformance.words import (
@@ -76,14 +78,20 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 def writer_of(storage: SQLiteStorage) -> sqlite3.Connection:
     """The connection that the adapter writes with."""
-    assert storage._open is not None
-    return storage._open.writing._db
+    assert storage._lanes is not None
+    return connection_of(storage._lanes.writing)
 
 
 def reader_of(storage: SQLiteStorage) -> sqlite3.Connection:
     """The connection that the adapter reads with."""
-    assert storage._open is not None
-    return storage._open.reading._db
+    assert storage._lanes is not None
+    return connection_of(storage._lanes.reading)
+
+
+def connection_of(lane: Lane) -> sqlite3.Connection:
+    """The connection that a lane uses."""
+    assert isinstance(lane._session, FileSession)
+    return lane._session._db
 
 
 async def initialized(path: Path) -> None:
@@ -468,7 +476,7 @@ async def test_a_locked_file_is_waited_for_when_opening(file: Path):
         async with create_task_group() as tasks:
             tasks.start_soon(storage.initialize)
             await anyio.wait_all_tasks_blocked()
-            is_open = storage._open is not None
+            is_open = storage._lanes is not None
             other.execute("commit")
         await storage.close()
 

@@ -137,7 +137,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             paused integer not null,
             last_run_id text
         ) strict, without rowid""",
-        "create index reflow_schedule_due on reflow_schedule (workflow, next_at) where not paused",
+        "create index reflow_schedule_due on reflow_schedule (workflow, next_at) where paused = 0",
     ),
 )
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from sqlite3 import Connection
 
 from reflow._core.status import RunStatus
-from reflow.storage._sqlite.verbs.rows import RUN, padded, run_of
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import RUN, padded, run_of
 from reflow.storage.records import Claimed, Lease, RunRow
 
 __all__ = ["claim_runs", "heartbeat"]
@@ -24,7 +24,7 @@ _HEARTBEAT = "update reflow_run set due_at = ? where run_id = ? and lease_id = ?
 
 
 def claim_runs(
-    db: Connection, workflows: Sequence[tuple[str, int]], limit: int, lease_id: str, now: int, lease_until: int
+    db: Database, workflows: Sequence[tuple[str, int]], limit: int, lease_id: str, now: int, lease_until: int
 ) -> Claimed:
     """Clauses D.
 
@@ -43,13 +43,13 @@ def claim_runs(
     return Claimed(taken, min((due_at for _, due_at, _ in left), default=None))
 
 
-def _take(db: Connection, ids: Sequence[int], values: tuple[str, int, int]) -> list[RunRow]:
+def _take(db: Database, ids: Sequence[int], values: tuple[str, int, int]) -> list[RunRow]:
     marks, bound = padded(ids)
     rows = {id: run_of(row) for id, *row in db.execute(f"{_TAKE} ({marks}) returning id, {RUN}", (*values, *bound))}
     return [rows[id] for id in ids]
 
 
-def _priorities(db: Connection, pair: tuple[str, int]) -> Iterator[int]:
+def _priorities(db: Database, pair: tuple[str, int]) -> Iterator[int]:
     """The priorities of the runs that are in the index, highest first, by skipping from one to the next."""
     [priority] = db.execute(_PRIORITY, (*pair, _ABOVE_ALL)).fetchone()
     while priority is not None:
@@ -57,7 +57,7 @@ def _priorities(db: Connection, pair: tuple[str, int]) -> Iterator[int]:
         [priority] = db.execute(_PRIORITY, (*pair, priority)).fetchone()
 
 
-def heartbeat(db: Connection, leases: Sequence[Lease], lease_until: int) -> list[Lease]:
+def heartbeat(db: Database, leases: Sequence[Lease], lease_until: int) -> list[Lease]:
     """Clauses E."""
     return [
         lease for lease in leases if not db.execute(_HEARTBEAT, (lease_until, lease.run_id, lease.lease_id)).rowcount

@@ -3,48 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sqlite3 import Connection
 
 from reflow._core.status import RunStatus
-from reflow.storage._sqlite.verbs.rows import RUN, as_text, run_of
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import RUN, as_text, run_of
 from reflow.storage.records import NewRun, RunRow
 
-__all__ = ["create_run", "create_runs", "get_run"]
+__all__ = ["create_run", "create_runs", "create_runs_of_each", "get_run"]
 
 # What is the same for every new run is not bound.
 _CREATE = f"""insert into reflow_run (status, executions, idle_claims, generation, cancel_requested, cancel_delivered,
     last_message, run_id, workflow, version, rules, priority, due_at, created_at, updated_at, tags, idempotency_key,
     keyed_as, parent, parent_position, input)
-    values ('{RunStatus.PENDING}', 0, 0, 0, 0, 0, 0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?2, ?10, ?11, ?12)
+    values ('{RunStatus.PENDING}', 0, 0, 0, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     on conflict do nothing"""
-_TAG = "insert into reflow_tag (tag, run) values (?, ?)"
+_TAG = "insert into reflow_tag (tag, run) select ?, id from reflow_run where run_id = ?"
 _BY_ID = f"select {RUN} from reflow_run where run_id = ?"
 _BY_KEY = f"select {RUN} from reflow_run where keyed_as = ? and idempotency_key = ?"
 
 
-def create_runs(db: Connection, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool]]:
+def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list[list[tuple[RunRow, bool]]]:
+    """Clauses C, for each of several calls."""
+    return [create_runs(db, runs) for runs in calls]
+
+
+def create_runs(db: Database, runs: Sequence[NewRun]) -> list[tuple[RunRow, bool]]:
     """Clauses C."""
     return [create_run(db, run) for run in runs]
 
 
-def create_run(db: Connection, new: NewRun) -> tuple[RunRow, bool]:
+def create_run(db: Database, new: NewRun) -> tuple[RunRow, bool]:
     """The row of a run, and whether it was created."""
     created = db.execute(
         _CREATE,
         (
             new.run_id, new.workflow, new.version, new.rules, new.priority, new.due_at, new.created_at,
-            as_text(new.tags), new.idempotency_key, new.parent, new.parent_position, new.input,
+            new.created_at, as_text(new.tags), new.idempotency_key, new.workflow, new.parent, new.parent_position,
+            new.input,
         ),
     )  # fmt: skip
     if created.rowcount:
         if new.tags:
-            db.executemany(_TAG, [(tag, created.lastrowid) for tag in dict.fromkeys(new.tags)])
+            db.executemany(_TAG, [(tag, new.run_id) for tag in dict.fromkeys(new.tags)])
         return new.row(), True
     known = get_run(db, new.run_id)
     return known or run_of(db.execute(_BY_KEY, (new.workflow, new.idempotency_key)).fetchone()), False
 
 
-def get_run(db: Connection, run_id: str) -> RunRow | None:
+def get_run(db: Database, run_id: str) -> RunRow | None:
     """Clauses G."""
     row = db.execute(_BY_ID, (run_id,)).fetchone()
     return run_of(row) if row else None

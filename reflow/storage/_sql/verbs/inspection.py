@@ -6,18 +6,19 @@ Runs are listed by their numbers, which every index ends with: each list is the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from sqlite3 import Connection
 from typing import Any
 
 from reflow._core.status import RunStatus
 from reflow.errors import StorageError
-from reflow.storage._sqlite.verbs.rows import RUN, run_of
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import RUN, run_of
 from reflow.storage.records import Page, RunCount, RunCounts, RunFilter
 
 __all__ = ["count_runs", "list_runs"]
 
-# No integer of 64 bits is greater.
-_ABOVE_ALL = 1e19
+# No number of a run is greater, no priority and no version less.
+_ABOVE_ALL = 2**63 - 1
+_BELOW_ALL = -(2**63)
 
 _COUNT = "select workflow, status, count(*) from reflow_run group by workflow, status order by workflow, status"
 _NEXT_WORKFLOW = "select min(workflow) from reflow_run where workflow > ?"
@@ -26,7 +27,7 @@ _NEXT_DUE = """select workflow, version, priority, due_at from reflow_run
     order by workflow, version, priority, due_at limit 1"""
 
 
-def list_runs(db: Connection, filter: RunFilter, limit: int, cursor: str | None) -> Page:
+def list_runs(db: Database, filter: RunFilter, limit: int, cursor: str | None) -> Page:
     """Clauses O."""
     try:
         before = _ABOVE_ALL if cursor is None else int(cursor)
@@ -46,12 +47,12 @@ def list_runs(db: Connection, filter: RunFilter, limit: int, cursor: str | None)
     return Page(rows, str(found[limit - 1][0]) if limit < len(found) else None)
 
 
-def _ranges(db: Connection, filter: RunFilter) -> Iterator[tuple[str, str, list[str]]]:
+def _ranges(db: Database, filter: RunFilter) -> Iterator[tuple[str, str, list[str]]]:
     """Ranges of an index that hold all runs of a filter: from where, the column with the number, values."""
     if filter.parent is not None:
         yield "reflow_run where parent = ?", "id", [filter.parent]
     elif filter.tags:
-        yield "reflow_tag cross join reflow_run on id = run where tag = ?", "run", [filter.tags[0]]
+        yield "reflow_tag join reflow_run on id = run where tag = ?", "run", [filter.tags[0]]
     elif filter.workflow is not None or filter.statuses:
         for workflow in _workflows(db) if filter.workflow is None else [filter.workflow]:
             for status in dict.fromkeys(filter.statuses or RunStatus):
@@ -61,12 +62,12 @@ def _ranges(db: Connection, filter: RunFilter) -> Iterator[tuple[str, str, list[
 
 
 def _conditions(filter: RunFilter) -> tuple[str, list[Any]]:
-    """The whole filter once more. The plus sign keeps SQLite from choosing another range, which it had to sort."""
+    """The whole filter once more, as expressions: columns might lead to the choice of another range, to be sorted."""
     conditions, values = "", list[Any]()
     if filter.workflow is not None:
-        conditions, values = " and +workflow = ?", [filter.workflow]
+        conditions, values = " and workflow || '' = ?", [filter.workflow]
     if filter.statuses:
-        conditions += f" and +status in ({', '.join('?' * len(filter.statuses))})"
+        conditions += f" and status || '' in ({', '.join('?' * len(filter.statuses))})"
         values += filter.statuses
     for tag in filter.tags:
         conditions += " and exists (select 1 from reflow_tag as other where other.tag = ? and other.run = id)"
@@ -74,7 +75,7 @@ def _conditions(filter: RunFilter) -> tuple[str, list[Any]]:
     return conditions, values
 
 
-def _workflows(db: Connection) -> Iterator[str]:
+def _workflows(db: Database) -> Iterator[str]:
     """The workflows that there are runs of, by skipping from one to the next."""
     [workflow] = db.execute("select min(workflow) from reflow_run").fetchone()
     while workflow is not None:
@@ -82,15 +83,15 @@ def _workflows(db: Connection) -> Iterator[str]:
         [workflow] = db.execute(_NEXT_WORKFLOW, (workflow,)).fetchone()
 
 
-def count_runs(db: Connection) -> RunCounts:
+def count_runs(db: Database) -> RunCounts:
     """Clauses P."""
     counts = [RunCount(workflow, RunStatus(status), count) for workflow, status, count in db.execute(_COUNT)]
     return RunCounts(counts, min(_first_due(db), default=None))
 
 
-def _first_due(db: Connection) -> Iterator[int]:
+def _first_due(db: Database) -> Iterator[int]:
     """The least `due_at` of each workflow, version and priority, by skipping from one to the next."""
-    place: list[Any] = ["", -_ABOVE_ALL, -_ABOVE_ALL]
+    place: list[Any] = ["", _BELOW_ALL, _BELOW_ALL]
     while row := db.execute(_NEXT_DUE, place).fetchone():
         *place, due_at = row
         yield due_at

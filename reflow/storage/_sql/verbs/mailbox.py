@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sqlite3 import Connection
 from typing import NamedTuple
 
 from msgspec import json
 
 from reflow._core.journal import Message, MessageKind
 from reflow._core.status import RunStatus
-from reflow.storage._sqlite.verbs.rows import MESSAGE, marks, message_of
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import MESSAGE, marks, message_of
 from reflow.storage.records import Ending, RunRow, RunSignal
 
 __all__ = [
@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 _ALIVE = "select id from reflow_run where run_id = ? and ended_at is null"
-_WAKE = "update reflow_run set due_at = min(ifnull(due_at, ?1), ?1) where id = ?2 and lease_id is null"
+_WAKE = """update reflow_run set due_at = ? where id = ? and lease_id is null
+    and (due_at is null or due_at > ?)"""
 _NUMBER = "update reflow_run set last_message = last_message + 1 where id = ? returning last_message, awaits"
 _PUT = f"insert into reflow_message (run, {MESSAGE}) values (?, {marks(MESSAGE)})"
 _NAMES = "select kind, name from reflow_message where run = ?"
@@ -44,19 +45,19 @@ class Origin(NamedTuple):
     parent_position: str | None
 
 
-def alive(db: Connection, run_id: str | None) -> int | None:
+def alive(db: Database, run_id: str | None) -> int | None:
     """The row of a run that has not ended."""
     row = db.execute(_ALIVE, (run_id,)).fetchone()
     return row[0] if row else None
 
 
-def wake(db: Connection, run: int, now: int) -> None:
+def wake(db: Database, run: int, now: int) -> None:
     """Make a run due, unless somebody holds it or it was due before."""
-    db.execute(_WAKE, (now, run))
+    db.execute(_WAKE, (now, run, now))
 
 
 def put_message(
-    db: Connection, run: int, now: int, kind: MessageKind, name: str, payload: bytes, status: RunStatus | None
+    db: Database, run: int, now: int, kind: MessageKind, name: str, payload: bytes, status: RunStatus | None
 ) -> None:
     """Put a message into the mailbox of a run, and wake it where it awaits that."""
     seq, awaits = db.execute(_NUMBER, (run,)).fetchone()
@@ -65,25 +66,25 @@ def put_message(
         wake(db, run, now)
 
 
-def has_any_message(db: Connection, run: int, names: Sequence[tuple[MessageKind, str]]) -> bool:
+def has_any_message(db: Database, run: int, names: Sequence[tuple[MessageKind, str]]) -> bool:
     """Whether a message of one of these kinds and names is in the mailbox."""
     wanted = set(names)
     return bool(wanted) and any(name in wanted for name in db.execute(_NAMES, (run,)))
 
 
-def tell_parent(db: Connection, origin: Origin, now: int, ended: RunRow | Ending) -> None:
+def tell_parent(db: Database, origin: Origin, now: int, ended: RunRow | Ending) -> None:
     """Tell the parent of a run, where there is one, how it ended."""
     if origin.parent is not None and (run := alive(db, origin.parent)) is not None:
         payload = ended.output if ended.status is RunStatus.COMPLETED else ended.error
         put_message(db, run, now, MessageKind.CHILD, origin.parent_position or "", payload or b"", ended.status)
 
 
-def get_messages(db: Connection, run_id: str, after: int) -> list[Message]:
+def get_messages(db: Database, run_id: str, after: int) -> list[Message]:
     """Clauses I."""
     return [message_of(row) for row in db.execute(_AFTER, (run_id, after))]
 
 
-def send_message(db: Connection, run_id: str, name: str, payload: bytes, now: int, message_id: str | None) -> bool:
+def send_message(db: Database, run_id: str, name: str, payload: bytes, now: int, message_id: str | None) -> bool:
     """Clauses J."""
     run = alive(db, run_id)
     if run is None:
@@ -93,7 +94,7 @@ def send_message(db: Connection, run_id: str, name: str, payload: bytes, now: in
     return True
 
 
-def check_runs(db: Connection, run_ids: Sequence[str]) -> list[RunSignal]:
+def check_runs(db: Database, run_ids: Sequence[str]) -> list[RunSignal]:
     """Clauses L."""
     rows = [(run_id, db.execute(_NEWS, (run_id,)).fetchone()) for run_id in run_ids]
     return [RunSignal(run_id, row[0] != 0, row[1]) for run_id, row in rows if row and (row[0] or row[2])]

@@ -7,17 +7,17 @@ and rows of one kind are written by one statement, run many times.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from sqlite3 import Connection
 from typing import Any
 
 from msgspec.structs import astuple
 
 from reflow._core.journal import MessageKind
 from reflow.errors import StorageError
-from reflow.storage._sqlite.verbs.endings import END, end, end_values, request_cancel
-from reflow.storage._sqlite.verbs.mailbox import Origin, alive, has_any_message, put_message, tell_parent
-from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER, marks, padded
-from reflow.storage._sqlite.verbs.runs import create_run
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.endings import END, end, end_values, request_cancel
+from reflow.storage._sql.verbs.mailbox import Origin, alive, has_any_message, put_message, tell_parent
+from reflow.storage._sql.verbs.rows import ENTRY, TIMER, marks, padded
+from reflow.storage._sql.verbs.runs import create_run
 from reflow.storage.records import Ending, NewRun, Progress
 
 __all__ = ["save_progress"]
@@ -25,7 +25,8 @@ __all__ = ["save_progress"]
 _HELD = """select run_id, lease_id, id, (select max(seq) + 1 from reflow_entry where run = id), idle_claims,
     cancel_requested, parent, parent_position from reflow_run where lease_id is not null and run_id in"""
 _APPEND = f"insert into reflow_entry (run, seq, {ENTRY}) values (?, ?, {marks(ENTRY)})"
-_SET_TIMER = f"insert or replace into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)})"
+_SET_TIMER = f"""insert into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)}) on conflict (run, position)
+    do update set {", ".join(f"{column} = excluded.{column}" for column in TIMER.split(", "))}"""
 _DROP_TIMER = "delete from reflow_timer where run = ? and position = ?"
 _CONSUME = "delete from reflow_message where run = ? and seq = ?"
 _NOT_IDLE = "update reflow_run set idle_claims = 0 where id = ?"
@@ -47,7 +48,7 @@ class _Rows:
 
     __slots__ = ("_db", "ended", "entries")
 
-    def __init__(self, db: Connection) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
         self.entries: list[tuple[Any, ...]] = []
         self.ended: list[tuple[Any, ...]] = []
@@ -62,7 +63,7 @@ class _Rows:
             self.ended.clear()
 
 
-def save_progress(db: Connection, progresses: Sequence[Progress]) -> list[bool]:
+def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
     """Clauses F. The leases are looked up first; the transaction holds the write lock, so what they say stays true."""
     marks, bound = padded([progress.lease.run_id for progress in progresses])
     found = db.execute(f"{_HELD} ({marks})", bound)
@@ -81,7 +82,7 @@ def save_progress(db: Connection, progresses: Sequence[Progress]) -> list[bool]:
     return answers
 
 
-def _advance(db: Connection, run: _Held, progress: Progress, rows: _Rows) -> None:
+def _advance(db: Database, run: _Held, progress: Progress, rows: _Rows) -> None:
     known = run.length - progress.recorded
     if known < 0:
         raise StorageError("save_progress", f"entries of run {progress.lease.run_id!r} are missing")
@@ -112,7 +113,7 @@ def _advance(db: Connection, run: _Held, progress: Progress, rows: _Rows) -> Non
         run.idle_claims = 0
 
 
-def _end(db: Connection, run: _Held, ending: Ending, now: int, rows: _Rows) -> None:
+def _end(db: Database, run: _Held, ending: Ending, now: int, rows: _Rows) -> None:
     if problem := ending.problem:
         raise StorageError("save_progress", problem)
     is_watched = run.parent is not None if ending.status.is_terminal else run.cancel_requested
@@ -124,13 +125,13 @@ def _end(db: Connection, run: _Held, ending: Ending, now: int, rows: _Rows) -> N
         rows.ended.append(end_values(run.id, ending, now))
 
 
-def _consume(db: Connection, run: int, messages: Iterable[int]) -> bool:
+def _consume(db: Database, run: int, messages: Iterable[int]) -> bool:
     """Take messages out of the mailbox; whether all of them were there."""
     numbers = set(messages)
     return len(numbers) == sum(db.execute(_CONSUME, (run, seq)).rowcount for seq in numbers)
 
 
-def _start(db: Connection, child: NewRun, now: int) -> None:
+def _start(db: Database, child: NewRun, now: int) -> None:
     row, created = create_run(db, child)
     if created or (parent := alive(db, child.parent)) is None:
         return

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
-
 from reflow._core.journal import Entry, Journal, Timer
-from reflow.storage._sqlite.verbs.mailbox import get_messages
-from reflow.storage._sqlite.verbs.rows import ENTRY, TIMER
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.mailbox import get_messages
+from reflow.storage._sql.verbs.rows import ENTRY, TIMER
 
 __all__ = ["get_cut_entries", "get_journal"]
 
@@ -16,18 +15,18 @@ _TIMERS = f"select {TIMER} from reflow_timer {_OF_RUN} order by position"
 _CUT_ENTRIES = f"select {ENTRY} from reflow_cut_entry {_OF_RUN} order by cut, seq"
 
 
-def get_journal(db: Connection, run_id: str) -> Journal:
+def get_journal(db: Database, run_id: str) -> Journal:
     """Clauses H."""
     timers = [Timer(*row) for row in db.execute(_TIMERS, (run_id,))]
     return Journal(_entries(db, _ENTRIES, run_id), timers, get_messages(db, run_id, after=0))
 
 
-def get_cut_entries(db: Connection, run_id: str) -> list[Entry]:
+def get_cut_entries(db: Database, run_id: str) -> list[Entry]:
     """Clauses N."""
     return _entries(db, _CUT_ENTRIES, run_id)
 
 
-def _entries(db: Connection, query: str, run_id: str) -> list[Entry]:
+def _entries(db: Database, query: str, run_id: str) -> list[Entry]:
     # Spelled out: this is what replay costs, and journals may be long.
     return [
         Entry(position, kind, name, failed != 0, payload, attempts, started_at, recorded_at, digest)

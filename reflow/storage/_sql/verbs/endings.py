@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
-
 from reflow._core.journal import MessageKind
 from reflow._core.status import RunStatus
-from reflow.storage._sqlite.verbs.mailbox import Origin, has_any_message, tell_parent, wake
-from reflow.storage._sqlite.verbs.rows import ENTRY, as_text
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.mailbox import Origin, has_any_message, tell_parent, wake
+from reflow.storage._sql.verbs.rows import ENTRY, as_text
 from reflow.storage.records import Continued, Ending
 
 __all__ = ["END", "end", "end_values", "request_cancel", "resume_run"]
@@ -21,18 +20,18 @@ _FORGET_CHILDREN = f"delete from reflow_message where run = ? and kind = '{Messa
 _STATE = """select id, status, executions, parent, parent_position from reflow_run
     where run_id = ? and ended_at is null"""
 _REQUEST = """update reflow_run set cancel_requested = 1
-    where id = ? and not cancel_requested and not cancel_delivered"""
-_RESUME = f"""update reflow_run set status = '{RunStatus.PENDING}', due_at = ?1, updated_at = ?1, ended_at = null,
+    where id = ? and cancel_requested = 0 and cancel_delivered = 0"""
+_RESUME = f"""update reflow_run set status = '{RunStatus.PENDING}', due_at = ?, updated_at = ?, ended_at = null,
     output = null, error = null, idle_claims = 0, cancel_requested = 0, cancel_delivered = 0
-    where run_id = ?2 and status in ('{RunStatus.FAILED}', '{RunStatus.CANCELLED}') returning id"""
+    where run_id = ? and status in ('{RunStatus.FAILED}', '{RunStatus.CANCELLED}') returning id"""
 _CUT = f"""insert into reflow_cut_entry (run, cut, seq, {ENTRY})
-    select run, (select ifnull(max(cut), 0) + 1 from reflow_cut_entry where run = ?1), seq, {ENTRY}
-    from reflow_entry where run = ?1 and seq >= ?2"""
+    select run, (select coalesce(max(cut), 0) + 1 from reflow_cut_entry where run = ?), seq, {ENTRY}
+    from reflow_entry where run = ? and seq >= ?"""
 _DROP_CUT = "delete from reflow_entry where run = ? and seq >= ?"
 _DROP_TIMERS = "delete from reflow_timer where run = ?"
 
 
-def end(db: Connection, run: int, ending: Ending, now: int, *, origin: Origin, cancel_requested: bool = False) -> None:
+def end(db: Database, run: int, ending: Ending, now: int, *, origin: Origin, cancel_requested: bool = False) -> None:
     """Leave a run as `ending` says; tell its parent, or look whether there is news for it already."""
     if ending.continued:
         _continue(db, run, ending.continued)
@@ -49,13 +48,13 @@ def end_values(run: int, ending: Ending, now: int) -> tuple[object, ...]:
     return ending.status, ending.due_at, now, ended_at, ending.output, ending.error, as_text(ending.awaits), run
 
 
-def _continue(db: Connection, run: int, new: Continued) -> None:
+def _continue(db: Database, run: int, new: Continued) -> None:
     for statement in (*_FORGET, _FORGET_CHILDREN):
         db.execute(statement, (run,))
     db.execute(_CONTINUE, (new.workflow, new.version, new.rules, new.input, run))
 
 
-def request_cancel(db: Connection, run_id: str, now: int) -> bool:
+def request_cancel(db: Database, run_id: str, now: int) -> bool:
     """Clauses K."""
     row = db.execute(_STATE, (run_id,)).fetchone()
     if row is None:
@@ -68,13 +67,13 @@ def request_cancel(db: Connection, run_id: str, now: int) -> bool:
     return True
 
 
-def resume_run(db: Connection, run_id: str, keep: int, now: int) -> bool:
+def resume_run(db: Database, run_id: str, keep: int, now: int) -> bool:
     """Clauses M."""
-    row = db.execute(_RESUME, (now, run_id)).fetchone()
+    row = db.execute(_RESUME, (now, now, run_id)).fetchone()
     if row is None:
         return False
     [run] = row
-    db.execute(_CUT, (run, keep))
+    db.execute(_CUT, (run, run, keep))
     db.execute(_DROP_CUT, (run, keep))
     db.execute(_DROP_TIMERS, (run,))
     db.execute(_FORGET_CHILDREN, (run,))

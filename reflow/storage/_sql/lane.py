@@ -1,17 +1,18 @@
 """The lane: group commit. Verbs called concurrently share one thread hop and one transaction.
 
-Model. A lane is a thread that owns a connection. Verbs called in one turn of the event loop gather in a *batch*: the
-first caller waits for one turn, so that whoever is ready to run may join, and hands the batch over. The thread
-takes all batches that have come in while it was busy, applies their jobs inside one transaction, and wakes the callers,
-a whole batch by one signal. Neighbouring jobs of the same verb are applied by one call, so that a verb can prepare its
-statements once for all of them.
+Model. A lane is a thread that owns a session, which is a connection with its transactions. Verbs called in one turn of
+the event loop gather in a *batch*: the first caller waits for one turn, so that whoever is ready to run may join, and
+hands the batch over. The thread takes all batches that have come in while it was busy, applies their jobs inside one
+transaction, and wakes the callers, a whole batch by one signal. Neighbouring jobs of the same verb are applied by one
+call, so that a verb can prepare its statements once for all of them.
 
 Invariants. Jobs are applied in the order in which they were handed over. A job is answered only after its transaction
 is committed. A job that fails hurts only itself: the transaction is rolled back and its jobs are redone one by one,
-each in a transaction of its own.
+each in a transaction of its own; where the session knows a better chance (another connection, another order of things)
+they are redone together before.
 
-Watching. While somebody wants to know what other connections and processes write, an idle thread looks for it fifty
-times a second (`pragma data_version`, which reads shared memory only), and a busy one between transactions.
+Looking around. While somebody wants it, an idle thread calls what it was given fifty times a second, and a busy one
+between transactions. This is how a file tells what other processes write.
 
 Cancellation. A job that was called is carried out, whether its caller still waits or not: a caller that is cancelled,
 or killed by asyncio's own `cancel()` or by Ctrl-C, only does not hear of it. Nobody else notices.
@@ -19,20 +20,17 @@ or killed by asyncio's own `cancel()` or by Ctrl-C, only does not hear of it. No
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from sqlite3 import Connection
 from threading import Lock, Thread, local
 from typing import Any, NamedTuple, TypeVar
 
 from anyio import Event
 
 from reflow.errors import StorageError
-from reflow.storage._sqlite.connection import patiently, translated
+from reflow.storage._sql.session import Database, Session
 from reflow.storage.loop import call_soon_here, next_turn
 
 __all__ = ["Lane", "LaneStatistics", "Verb", "one_by_one"]
@@ -40,22 +38,23 @@ __all__ = ["Lane", "LaneStatistics", "Verb", "one_by_one"]
 A = TypeVar("A")
 R = TypeVar("R")
 
-Verb = Callable[[Connection, Sequence[A]], Sequence[R]]
+Verb = Callable[[Database, Sequence[A]], Sequence[R]]
 """What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
 
 _LARGEST_TRANSACTION = 1_000
-_WATCH_EVERY_S = 0.02
+_LOOK_EVERY_S = 0.02
 
 
 class _Job:
-    """One call of a verb, and what came of it."""
+    """One call of a verb, and what came of it. `runs` are those that nobody else may write meanwhile."""
 
-    __slots__ = ("answer", "argument", "error", "name", "verb")
+    __slots__ = ("answer", "argument", "error", "name", "runs", "verb")
 
-    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any) -> None:
+    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any, runs: Sequence[str]) -> None:
         self.name = name
         self.verb = verb
         self.argument = argument
+        self.runs = runs
         self.answer: Any = None
         self.error: Exception | None = None
 
@@ -90,31 +89,28 @@ class LaneStatistics(NamedTuple):
 
 
 class Lane:
-    """The one way to use a connection: `begin` is the statement that opens its transactions."""
+    """The one way to use a session. `use` says in the name of the thread what it is for."""
 
-    def __init__(self, db: Connection, path: Path, begin: str) -> None:
-        self._db = db
-        self._path = path
-        self._begin = begin
+    def __init__(self, session: Session, use: str) -> None:
+        self._session = session
         self._gathering = _Gathering()
         self._inbox: SimpleQueue[_Batch | None] = SimpleQueue()
         self._is_closed = False
         self._handing_over = Lock()
         self._commits = 0
         self._verbs = 0
-        self._watchers: list[Callable[[], object]] = []
-        self._version = 0
-        self._version = self._data_version()
-        self._thread = Thread(target=self._work, name=f"reflow {begin} {path.name}", daemon=True)
+        self._looks: list[Callable[[], object]] = []
+        self._thread = Thread(target=self._work, name=f"reflow {use} {session.name}", daemon=True)
         self._thread.start()
 
     def statistics(self) -> LaneStatistics:
         """What was done so far."""
         return LaneStatistics(self._commits, self._verbs)
 
-    async def submit(self, name: str, verb: Verb[A, R], argument: A) -> R:
-        """The answer of `verb` to `argument`, from a transaction that is committed when this returns."""
-        job = _Job(name, verb, argument)
+    async def submit(self, name: str, verb: Verb[A, R], argument: A, runs: Sequence[str] = ()) -> R:
+        """The answer of `verb` to `argument`, from a transaction that is committed when this returns; `runs` are those
+        that nobody else may write meanwhile."""
+        job = _Job(name, verb, argument, runs)
         batch = self._gathering.batch
         if batch is None:
             batch = self._gathering.batch = _Batch()
@@ -133,15 +129,15 @@ class Lane:
         return answer
 
     @contextmanager
-    def watched(self, on_change: Callable[[], object]) -> Generator[None]:
-        """Have `on_change` called, in the thread of the lane, when another connection has written to the file."""
-        self._watchers.append(on_change)
+    def looking(self, look: Callable[[], object]) -> Generator[None]:
+        """Have `look` called in the thread of the lane, whenever there is time but not all the time."""
+        self._looks.append(look)
         # The thread may be waiting without a limit.
         self._hand_over(_Batch())
         try:
             yield
         finally:
-            self._watchers.remove(on_change)
+            self._looks.remove(look)
 
     def close(self) -> None:
         """Finish what was handed over, then close the connection; blocks."""
@@ -150,7 +146,7 @@ class Lane:
                 self._is_closed = True
                 self._inbox.put(None)
         self._thread.join()
-        self._db.close()
+        self._session.close()
 
     def _hand_over(self, batch: _Batch) -> None:
         with self._handing_over:
@@ -158,7 +154,7 @@ class Lane:
                 self._inbox.put(batch)
                 return
         for job in batch.jobs:
-            job.error = StorageError(job.name, f"{self._path} was closed")
+            job.error = StorageError(job.name, f"{self._session.name} was closed")
         batch.done.set()
 
     # ---- in the thread ----------------------------------------------------------------------------------------------
@@ -190,31 +186,17 @@ class Lane:
         return batches
 
     def _next_batch(self) -> _Batch | None:
-        while self._watchers:
-            self._look_for_changes()
+        while self._looks:
+            for look in tuple(self._looks):
+                look()
             with suppress(Empty):
-                return self._inbox.get(timeout=_WATCH_EVERY_S)
+                return self._inbox.get(timeout=_LOOK_EVERY_S)
         return self._inbox.get()
 
-    def _look_for_changes(self) -> None:
-        version = self._data_version()
-        if version != self._version:
-            self._version = version
-            for on_change in tuple(self._watchers):
-                on_change()
-
-    def _data_version(self) -> int:
+    def _apply(self, jobs: Sequence[_Job], attempt: int = 0) -> None:
+        session = self._session
         try:
-            version: int = self._db.execute("pragma data_version").fetchone()[0]
-        except sqlite3.Error:
-            # Busy, or broken: verbs will say so.
-            return self._version
-        return version
-
-    def _apply(self, jobs: Sequence[_Job]) -> None:
-        db = self._db
-        try:
-            patiently(lambda: db.execute(self._begin))
+            db = session.begin([run for job in jobs for run in job.runs], attempt)
         except Exception as error:
             # No job's fault; to try each by itself would wait as many times.
             self._refuse(jobs, error)
@@ -222,26 +204,26 @@ class Lane:
         try:
             for verb, same in groupby(jobs, _verb_of):
                 _answer(db, verb, list(same))
-            db.execute("commit")
-            self._commits += 1
-            self._verbs += len(jobs)
+            session.commit()
         except Exception as error:
-            # SQLite has rolled back by itself after some errors (disk full, I/O).
-            if db.in_transaction:
-                with suppress(sqlite3.Error):
-                    db.execute("rollback")
-            if len(jobs) == 1:
+            session.rollback()
+            if session.is_worth_another(attempt, error):
+                self._apply(jobs, attempt + 1)
+            elif len(jobs) == 1:
                 self._refuse(jobs, error)
             else:
                 for job in jobs:
                     self._apply([job])
+        else:
+            self._commits += 1
+            self._verbs += len(jobs)
 
     def _refuse(self, jobs: Iterable[_Job], error: Exception) -> None:
         for job in jobs:
-            job.error = translated(job.name, self._path).of(error)
+            job.error = self._session.named(job.name, error)
 
 
-def one_by_one(db: Connection, calls: Sequence[Callable[[Connection], R]]) -> list[R]:
+def one_by_one(db: Database, calls: Sequence[Callable[[Database], R]]) -> list[R]:
     """The verb whose arguments are functions: calls them in turn. For whatever gains nothing by sharing more."""
     return [call(db) for call in calls]
 
@@ -250,6 +232,6 @@ def _verb_of(job: _Job) -> Verb[Any, Any]:
     return job.verb
 
 
-def _answer(db: Connection, verb: Verb[Any, Any], jobs: list[_Job]) -> None:
+def _answer(db: Database, verb: Verb[Any, Any], jobs: list[_Job]) -> None:
     for job, answer in zip(jobs, verb(db, [job.argument for job in jobs]), strict=True):
         job.answer = answer

@@ -1,0 +1,78 @@
+"""What the verbs and the lane need of a database and its driver.
+
+The verbs are written once, for SQLite and for Postgres, in the words that both have: question marks for values,
+`on conflict`, `returning`, no functions beyond min, max, count and coalesce. What they may rely on is the same too.
+Inside a transaction, nobody else changes the rows of a run that a verb has named when it was called, nor those of its
+parent: SQLite locks the file, Postgres these runs. A row that does not exist yet is guarded by a unique index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Database", "Rows", "Session"]
+
+
+class Rows(Protocol):
+    """What a statement gave: rows to read once, or how many it has written."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were written."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """The rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Database(Protocol):
+    """Performs statements. `sqlite3.Connection` is one."""
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Rows:
+        """Perform a statement, its question marks standing for `values`."""
+        ...
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object:
+        """Perform a statement for each of `rows`."""
+        ...
+
+
+class Session(Protocol):
+    """A connection with its transactions, used by one thread."""
+
+    @property
+    def name(self) -> str:
+        """What it is connected to, for messages."""
+        ...
+
+    def begin(self, runs: Sequence[str], attempt: int) -> Database:
+        """Open a transaction for verbs that name these runs. `attempt` counts from 0 how often they were tried."""
+        ...
+
+    def commit(self) -> None:
+        """Commit the transaction."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo the transaction, if there is one; raises nothing."""
+        ...
+
+    def is_worth_another(self, attempt: int, error: Exception) -> bool:
+        """Whether the same verbs may succeed when they are tried again, all together; after `rollback`."""
+        ...
+
+    def named(self, verb: str, error: Exception) -> Exception:
+        """What `error` is called outside: a `StorageError` where it comes from the driver."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection."""
+        ...
