@@ -346,7 +346,8 @@ class Runner:
         progress = execution.draft.progress(self.lease, self._clock.now(), ending)
         with CancelScope(shield=True):
             try:
-                await self._services.storage.save_progress(progress)
+                if await self._services.storage.save_progress(progress):
+                    self._services.on_end(self.row.run_id, ending)
             except StorageError as error:
                 _log.warning("run %s: not given back, its lease has to run out: %s", self.row.run_id, error)
 

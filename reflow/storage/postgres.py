@@ -61,7 +61,7 @@ class PostgresStorage(SQLStorage):
         if not schema or "\0" in schema or len(f"reflow_{schema}".encode()) > 63:
             raise ConfigError(f"schema is {schema!r}; Postgres takes names of up to 56 bytes here")
         try:
-            self._server = Server(dsn, schema, prepare)
+            self.server = Server(dsn, schema, prepare)
         except (psycopg.Error, TypeError, AttributeError):
             raise ConfigError(
                 f"dsn is {dsn!r}; write a text like 'postgresql://user@host/database' or 'host=... dbname=...'"
@@ -70,10 +70,10 @@ class PostgresStorage(SQLStorage):
         self.durability: Durability = durability
         self._may_listen = listen
         self._notices: tuple[Listener, Notifier] | None = None
-        super().__init__(self._server.name, _WRITES)
+        super().__init__(self.server.name, _WRITES)
 
     def __repr__(self) -> str:
-        return f"PostgresStorage({self._server.name!r}, durability={self.durability!r})"
+        return f"PostgresStorage({self.server.name!r}, durability={self.durability!r})"
 
     async def time(self) -> int:
         """The time of the server: engines on all machines go by it, however their own clocks are set."""
@@ -82,23 +82,23 @@ class PostgresStorage(SQLStorage):
     def _open_lanes(self) -> Lanes:
         try:
             with ExitStack() as opened:
-                notifier = opened.enter_context(closing(Notifier(self._server))) if self._may_listen else None
+                notifier = opened.enter_context(closing(Notifier(self.server))) if self._may_listen else None
                 on_news = notifier.tell if notifier else None
                 lone = save_progress if self.durability == "full" else None
-                session = ServerSession(self._server, begin_writing(self.durability), on_news, lone)
+                session = ServerSession(self.server, begin_writing(self.durability), on_news, lone)
                 writing = opened.enter_context(closing(session))
-                self._server.check(writing.connection)
-                migrate(self._server, writing.connection)
-                reading = opened.enter_context(closing(ServerSession(self._server, begin_reading)))
+                self.server.check(writing.connection)
+                migrate(self.server, writing.connection)
+                reading = opened.enter_context(closing(ServerSession(self.server, begin_reading)))
                 if notifier:
-                    self._notices = Listener(self._server, self._listeners.wake), notifier
+                    self._notices = Listener(self.server, self._listeners.wake), notifier
                 opened.pop_all()
         except Exception as error:
             raise self._named("open", error) from error
         return Lanes(Lane(writing, "writing"), Lane(reading, "reading"), Transactions(self._new_session))
 
     def _new_session(self) -> ServerSession:
-        return ServerSession(self._server, begin_writing(self.durability), is_shared=True)
+        return ServerSession(self.server, begin_writing(self.durability), is_shared=True)
 
     def _close_lanes(self, lanes: Lanes) -> None:
         super()._close_lanes(lanes)
@@ -107,4 +107,4 @@ class PostgresStorage(SQLStorage):
                 one.close()
 
     def _named(self, verb: str, error: Exception) -> Exception:
-        return self._server.named(verb, error)
+        return self.server.named(verb, error)
