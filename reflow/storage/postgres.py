@@ -27,7 +27,7 @@ except ImportError as error:
 from reflow.storage._postgres.claims import claim_runs, heartbeat
 from reflow.storage._postgres.clock import server_time
 from reflow.storage._postgres.connection import Durability, Server
-from reflow.storage._postgres.notices import Listener, Notifier
+from reflow.storage._postgres.notices import Notices
 from reflow.storage._postgres.schema import migrate
 from reflow.storage._postgres.session import ServerSession, begin_reading, begin_writing
 from reflow.storage._postgres.writes import create_runs_of_each, save_progress
@@ -69,7 +69,7 @@ class PostgresStorage(SQLStorage):
         self.schema = schema
         self.durability: Durability = durability
         self._may_listen = listen
-        self._notices: tuple[Listener, Notifier] | None = None
+        self._notices: Notices | None = None
         super().__init__(self.server.name, _WRITES)
 
     def __repr__(self) -> str:
@@ -82,16 +82,14 @@ class PostgresStorage(SQLStorage):
     def _open_lanes(self) -> Lanes:
         try:
             with ExitStack() as opened:
-                notifier = opened.enter_context(closing(Notifier(self.server))) if self._may_listen else None
-                on_news = notifier.tell if notifier else None
                 lone = save_progress if self.durability == "full" else None
-                session = ServerSession(self.server, begin_writing(self.durability), on_news, lone)
+                session = ServerSession(self.server, begin_writing(self.durability), self._tell, lone)
                 writing = opened.enter_context(closing(session))
                 self.server.check(writing.connection)
                 migrate(self.server, writing.connection)
                 reading = opened.enter_context(closing(ServerSession(self.server, begin_reading)))
-                if notifier:
-                    self._notices = Listener(self.server, self._listeners.wake), notifier
+                if self._may_listen:
+                    self._notices = Notices(self.server, self._listeners.wake)
                 opened.pop_all()
         except Exception as error:
             raise self._named("open", error) from error
@@ -103,8 +101,12 @@ class PostgresStorage(SQLStorage):
     def _close_lanes(self, lanes: Lanes) -> None:
         super()._close_lanes(lanes)
         if self._notices:
-            for one in self._notices:
-                one.close()
+            self._notices.close()
+            self._notices = None
+
+    def _tell(self) -> None:
+        if self._notices:
+            self._notices.tell()
 
     def _named(self, verb: str, error: Exception) -> Exception:
         return self.server.named(verb, error)

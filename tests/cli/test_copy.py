@@ -202,7 +202,15 @@ async def test_runs_go_on_in_the_copy(tmp_path: Path) -> None:
 
     expected = {
         **{"sleeper": "slept", "asker": [1, 2], "retrier": "retrier", "parent": [3, 4], "failer": "failer"},
-        **{"counter": 0, "completed": 1, "failed": "failer", "delayed": 3, "left by a kill": 4, "parent:0": [3, 4]},
+        **{
+            "counter": 0,
+            "completed": 1,
+            "written": 17,
+            "failed": "failer",
+            "delayed": 3,
+            "left by a kill": 4,
+            "parent:0": [3, 4],
+        },
     }
     ended = {name: info.output for name, info in infos.items() if info and info.status is RunStatus.COMPLETED}
     assert expected == {name: output for name, output in ended.items() if name in expected}

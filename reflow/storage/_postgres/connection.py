@@ -44,7 +44,7 @@ class Server:
             self._dsn,
             autocommit=True,
             client_encoding="utf8",
-            application_name="reflow",
+            fallback_application_name="reflow",
             connect_timeout=_CONNECT_TIMEOUT_S,
             prepare_threshold=5 if self._prepares else None,
         )

@@ -21,7 +21,7 @@ from psycopg.sql import SQL, Identifier
 
 from reflow.storage._postgres.connection import Server
 
-__all__ = ["Listener", "Notifier"]
+__all__ = ["Notices"]
 
 _PAUSE_S = 0.01
 # How long it takes a listener to see that it is to stop.
@@ -34,7 +34,31 @@ def _channel(server: Server) -> str:
     return f"reflow_{server.schema}"
 
 
-class Notifier:
+class Notices:
+    """Both directions, for one process: `wake` is called when others have told something; `tell` tells them."""
+
+    def __init__(self, server: Server, wake: Callable[[], object]) -> None:
+        self._notifier = _Notifier(server)
+        try:
+            self._listener = _Listener(server, wake)
+        except BaseException:
+            self._notifier.close()
+            raise
+
+    def tell(self) -> None:
+        """Have a notice sent soon."""
+        self._notifier.tell()
+
+    def close(self) -> None:
+        """Stop; blocks, for half a second at most."""
+        self._listener.stop()
+        # Our own notice is what the listener wakes up by.
+        self._notifier.tell()
+        self._listener.close()
+        self._notifier.close()
+
+
+class _Notifier:
     """Tells other processes that there may be something new to do."""
 
     def __init__(self, server: Server) -> None:
@@ -70,7 +94,7 @@ class Notifier:
         self._connection.execute("select pg_notify(%s::text, '')", (_channel(self._server),))
 
 
-class Listener:
+class _Listener:
     """Calls `wake`, in a thread of its own, when another connection has told that there may be something new."""
 
     def __init__(self, server: Server, wake: Callable[[], object]) -> None:
@@ -82,9 +106,12 @@ class Listener:
         self._thread = Thread(target=self._work, name=f"reflow listening {server.name}", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop; blocks for half a second at most."""
+    def stop(self) -> None:
+        """End when something is heard, or in half a second."""
         self._is_closed.set()
+
+    def close(self) -> None:
+        """Wait until it has ended."""
         self._thread.join()
         self._connection.close()
 
@@ -104,9 +131,9 @@ class Listener:
 
     def _hear(self) -> None:
         for _ in self._connection.notifies(timeout=_LOOK_EVERY_S):
-            self._wake()
             if self._is_closed.is_set():
                 return
+            self._wake()
 
     def _connected(self) -> Connection[tuple[Any, ...]]:
         connection = self._server.connect()
