@@ -38,8 +38,9 @@ _LOCK = """select 1 from reflow_run where run_id = any(array(
     )) order by id for no key update"""
 _MOST_ATTEMPTS = 10
 
-# Nothing is known of a table that is new, or has grown since it was looked at last; every statement has its index.
-_BY_INDEX = "set local enable_seqscan = off"
+# Every statement has its index, in the order that it needs. A planner does not know that: of a table that is new, or has
+# grown since it was looked at last, it knows little, and of a limit that is a parameter nothing.
+_BY_INDEX = "; ".join(f"set local enable_{way} = off" for way in ("seqscan", "bitmapscan", "sort"))
 
 begin_reading = f"begin isolation level repeatable read read only; {_BY_INDEX}"
 """What is read in one transaction belongs together."""
