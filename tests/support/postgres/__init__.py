@@ -19,8 +19,8 @@ may not read the programs of the wheel, they are copied into the directory; noth
 Reading order: programs, server, schemas.
 """
 
-from tests.support.postgres.programs import Missing, or_skip, programs
+from tests.support.postgres.programs import Missing, find_programs, or_skip
 from tests.support.postgres.schemas import Schemas
 from tests.support.postgres.server import Server, serving
 
-__all__ = ["Missing", "Schemas", "Server", "or_skip", "programs", "serving"]
+__all__ = ["Missing", "Schemas", "Server", "find_programs", "or_skip", "serving"]

