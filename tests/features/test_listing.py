@@ -11,9 +11,9 @@ from reflow import (
     ConfigError,
     Failure,
     Flow,
+    MemoryStorage,
     Retry,
     RunStatus,
-    SQLiteStorage,
     StorageError,
     sleep,
     step,
@@ -191,7 +191,7 @@ async def test_statistics(world: World) -> None:
     } == statistics.runs
     assert (30.0, 0, 7) == (statistics.behind_s, statistics.slots_used, statistics.slots_free)
     assert from_micros(world.clock.now()) - timedelta(seconds=30) == statistics.next_due_at
-    assert isinstance(world.storage, SQLiteStorage) == (of_a_client.commits is not None)
+    assert isinstance(world.storage, MemoryStorage) == (of_a_client.commits is None)
 
 
 async def test_statistics_of_nothing(world: World) -> None:

@@ -47,7 +47,8 @@ _CLAIM = f"""with recursive place (workflow, version, priority) as (
 ), rest as (
     select min(next.due_at) as due_at from place cross join lateral (
         select due_at from reflow_run as run where run.workflow = place.workflow and run.version = place.version
-        and run.priority = place.priority and (due_at > ? or (select count(*) from chosen) = ?)
+        and run.priority = place.priority and due_at is not null
+        and (due_at > ? or (select count(*) from chosen) = ?)
         and id not in (select id from chosen) order by due_at limit 1
     ) as next
 )

@@ -40,7 +40,7 @@ class Notices:
     def __init__(self, server: Server, wake: Callable[[], object]) -> None:
         self._notifier = _Notifier(server)
         try:
-            self._listener = _Listener(server, wake)
+            self._listener = _Listener(server, wake, self._notifier)
         except BaseException:
             self._notifier.close()
             raise
@@ -68,6 +68,11 @@ class _Notifier:
         self._connection: Connection[tuple[Any, ...]] | None = None
         self._thread = Thread(target=self._work, name=f"reflow notifying {server.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process that our notices come from; None before the first."""
+        return self._connection.info.backend_pid if self._connection and not self._connection.closed else None
 
     def tell(self) -> None:
         """Have a notice sent soon."""
@@ -97,9 +102,10 @@ class _Notifier:
 class _Listener:
     """Calls `wake`, in a thread of its own, when another connection has told that there may be something new."""
 
-    def __init__(self, server: Server, wake: Callable[[], object]) -> None:
+    def __init__(self, server: Server, wake: Callable[[], object], own: _Notifier) -> None:
         self._server = server
         self._wake = wake
+        self._own = own
         self._is_closed = Event()
         # What is told from now on is heard.
         self._connection = self._connected()
@@ -130,10 +136,12 @@ class _Listener:
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
     def _hear(self) -> None:
-        for _ in self._connection.notifies(timeout=_LOOK_EVERY_S):
+        for notice in self._connection.notifies(timeout=_LOOK_EVERY_S):
             if self._is_closed.is_set():
                 return
-            self._wake()
+            # What this process did was told to everybody in it, without a journey.
+            if notice.pid != self._own.pid:
+                self._wake()
 
     def _connected(self) -> Connection[tuple[Any, ...]]:
         connection = self._server.connect()

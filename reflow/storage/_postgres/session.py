@@ -40,7 +40,7 @@ _MOST_ATTEMPTS = 10
 
 # Every statement has its index, in the order that it needs. A planner does not know that: of a table that is new, or has
 # grown since it was looked at last, it knows little, and of a limit that is a parameter nothing.
-_BY_INDEX = "; ".join(f"set local enable_{way} = off" for way in ("seqscan", "bitmapscan", "sort"))
+_BY_INDEX = "; ".join(f"set local {way} = off" for way in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"))
 
 begin_reading = f"begin isolation level repeatable read read only; {_BY_INDEX}"
 """What is read in one transaction belongs together."""
