@@ -38,8 +38,8 @@ _LOCK = """select 1 from reflow_run where run_id = any(array(
     )) order by id for no key update"""
 _MOST_ATTEMPTS = 10
 
-# Every statement has its index, in the order that it needs. A planner does not know that: of a table that is new, or has
-# grown since it was looked at last, it knows little, and of a limit that is a parameter nothing.
+# Every statement has its index, in the order that it needs. A planner does not know that: of a table that is new, or
+# has grown since it was looked at last, it knows little, and of a limit that is a parameter nothing.
 _BY_INDEX = "; ".join(f"set local {way} = off" for way in ("enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"))
 
 begin_reading = f"begin isolation level repeatable read read only; {_BY_INDEX}"
