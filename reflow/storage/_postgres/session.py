@@ -48,7 +48,7 @@ begin_reading = f"begin isolation level repeatable read read only; {_BY_INDEX}"
 
 def begin_writing(durability: Durability) -> str:
     """What opens a transaction that writes. `full`, the server's own setting, is left alone."""
-    begin = f"begin; {_BY_INDEX}"
+    begin = f"begin isolation level read committed; {_BY_INDEX}"
     return begin if durability == "full" else f"{begin}; set local synchronous_commit = off"
 
 

@@ -8,10 +8,11 @@ parent: SQLite locks the file, Postgres these runs. A row that does not exist ye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Database", "Job", "Rows", "Session", "Verb"]
+__all__ = ["Database", "Job", "Rows", "Session", "Verb", "named_by"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -116,3 +117,14 @@ class Session(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+@contextmanager
+def named_by(name: Callable[[str, Exception], Exception], verb: str) -> Generator[None]:
+    """Raise what the driver raises as what `name` calls it outside; leave all else as it is."""
+    try:
+        yield
+    except Exception as error:
+        if (named := name(verb, error)) is error:
+            raise
+        raise named from error

@@ -19,7 +19,7 @@ from reflow._core.status import RunStatus
 from reflow.errors import StorageError
 from reflow.storage._sql import verbs
 from reflow.storage._sql.lane import Lane, LaneStatistics, one_by_one
-from reflow.storage._sql.session import Database, Verb
+from reflow.storage._sql.session import Database, Verb, named_by
 from reflow.storage._sql.transactions import Transactions
 from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
@@ -272,10 +272,8 @@ class SQLStorage:
         with self._changing:
             if self._users == 0 and self._lanes is not None:
                 closing, self._lanes = self._lanes, None
-                try:
+                with named_by(self._named, "close"):
                     self._close_lanes(closing)
-                except Exception as error:
-                    raise self._named("close", error) from error
 
     def _close_lanes(self, lanes: Lanes) -> None:
         lanes.transactions.close()
