@@ -100,6 +100,8 @@ class ServerSession:
         self._is_committing = False
         self._is_news = any(job.is_news for job in jobs)
         runs = [run for job in jobs for run in job.runs]
+        if attempt:
+            runs += [run for job in jobs for run in job.runs_again]
         self._has_transaction = attempt > 0 or bool(runs) or not jobs or any(job.verb is not self._lone for job in jobs)
         tries = 0
         while True:

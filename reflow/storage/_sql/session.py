@@ -56,17 +56,26 @@ Verb = Callable[[Database, Sequence[A]], Sequence[R]]
 class Job:
     """One call of a verb, and what came of it.
 
-    `runs` are those that nobody else may write meanwhile. `is_news` says that other processes may have something to do
-    because of it.
+    `runs` are those that nobody else may write meanwhile; `runs_again` are more of them, where it is tried again.
+    `is_news` says that other processes may have something to do because of it.
     """
 
-    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "verb")
+    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "runs_again", "verb")
 
-    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any, runs: Sequence[str], is_news: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        verb: Verb[Any, Any],
+        argument: Any,
+        runs: Sequence[str] = (),
+        runs_again: Sequence[str] = (),
+        is_news: bool = False,
+    ) -> None:
         self.name = name
         self.verb = verb
         self.argument = argument
         self.runs = runs
+        self.runs_again = runs_again
         self.is_news = is_news
         self.answer: Any = None
         self.error: Exception | None = None

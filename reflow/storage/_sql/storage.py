@@ -141,10 +141,11 @@ class SQLStorage:
             self._listeners.wake(run_id)
         if progress.is_news:
             self._listeners.wake()
-        runs = () if progress.is_plain else (progress.lease.run_id, *progress.cancelled)
+        own = (progress.lease.run_id,)
+        runs, again = ((), own) if progress.is_plain else ((*own, *progress.cancelled), ())
         writing = self._opened("save_progress").writing
         return await writing.submit(
-            "save_progress", self._writes.save_progress, progress, runs=runs, is_news=progress.is_news
+            "save_progress", self._writes.save_progress, progress, runs=runs, runs_again=again, is_news=progress.is_news
         )
 
     async def get_run(self, run_id: str) -> RunRow | None:
