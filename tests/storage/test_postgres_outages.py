@@ -132,7 +132,8 @@ async def test_an_append_by_itself_is_redone(storage: PostgresStorage, beside: O
 
     beside("begin")
     beside(
-        "insert into entry select run, 1, '1', kind, name, failed, payload, attempts, started_at, recorded_at from entry"
+        "insert into entry select run, 1, '1', kind, name, failed, payload, attempts, started_at, recorded_at, digest "
+        "from entry"
     )
     async with create_task_group() as tasks:
         tasks.start_soon(append)
