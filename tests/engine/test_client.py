@@ -10,6 +10,7 @@ import pytest
 from anyio import Event, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
 
 from reflow import (
+    Engine,
     Flow,
     MemoryStorage,
     RunCancelledError,
@@ -77,6 +78,25 @@ async def test_result_waits(world: World) -> None:
     assert [["held"]] * 3 == results
     results[0].append("mine")
     assert [["held"]] * 2 == results[1:]
+
+
+async def test_a_result_is_told_once_it_is_stored(world: World) -> None:
+    """[110] Nobody is told a result before the write that makes it true: until then it may be lost."""
+    tapped = TappedStorage(world.storage)
+    last_write = tapped.hold("save_progress")
+    results: list[int] = []
+
+    async def execute(engine: Engine) -> None:
+        results.append(await engine.execute(quick(7)))
+
+    async with world.engine(quick, storage=tapped) as engine, create_task_group() as tasks:  # type: ignore[arg-type]
+        tasks.start_soon(execute, engine)
+        await last_write.arrived.wait()
+        await wait_all_tasks_blocked()
+        early = list(results)
+        last_write.open()
+
+    assert ([], [7]) == (early, results)
 
 
 async def test_the_end_is_signalled(world: World) -> None:
