@@ -65,8 +65,8 @@ _IN_STORAGE = (
     Plant(
         "a transaction takes the lock when it first writes",
         "storage/sqlite.py",
-        '"begin immediate")',
-        '"begin")',
+        'FileSession(writer, self.path, "begin immediate")',
+        'FileSession(writer, self.path, "begin")',
         "storage/test_sqlite.py::test_a_verb_that_writes_has_the_file_to_itself[asyncio-claim_runs]",
     ),
     Plant(
@@ -191,9 +191,16 @@ _IN_STORAGE = (
     Plant(
         "a write that is sent again appends its entries again",
         _PROGRESS,
-        "progress.entries[known:] if known else progress.entries",
-        "progress.entries",
+        "        added = added[known:]\n",
+        "",
         _clause("sqlite", "f4_the_same_write_again_changes_nothing"),
+    ),
+    Plant(
+        "a write that others have made otherwise is taken for the same",
+        _PROGRESS,
+        "if not _is_the_same(added, read_entries(db, _KNOWN, run.id, progress.recorded)):",
+        "if False:",
+        _clause("sqlite", "f4_another_entry_in_its_place_is_a_lost_lease"),
     ),
     Plant(
         "an idempotency key is not stored (SQLite)",
