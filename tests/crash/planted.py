@@ -39,6 +39,7 @@ _JOURNAL = "storage/_sql/verbs/journal.py"
 _RUNS = "storage/_sql/verbs/runs.py"
 _SCHEDULES = "storage/_sql/verbs/schedules.py"
 _CLAIMS = "storage/_sqlite/claims.py"
+_SERVER_CLAIMS = "storage/_postgres/claims.py"
 _RUNNER = "_engine/runner.py"
 _EXECUTION = "_engine/execution.py"
 
@@ -133,7 +134,7 @@ _IN_STORAGE = (
         _clause("sqlite", "f12_a_requested_cancellation_wakes"),
     ),
     Plant(
-        "a heartbeat keeps a run that another engine has claimed",
+        "a heartbeat keeps a run that another engine has claimed (SQLite)",
         _CLAIMS,
         "where run_id = ? and lease_id = ?",
         "where run_id = ? and ? is not null",
@@ -243,6 +244,37 @@ _IN_STORAGE = (
         '"full": "full"',
         '"full": "normal"',
         "storage/test_sqlite.py::test_the_pragmas_are_in_force[asyncio-full-2]",
+    ),
+)
+
+_ON_THE_SERVER = (
+    Plant(
+        "entries are appended under a lease that is over (Postgres)",
+        "storage/_postgres/writes.py",
+        "where run_id = added.run_id and lease_id = added.lease limit 1",
+        "where run_id = added.run_id limit 1",
+        _clause("postgres", "f5_a_lease_that_is_not_held_writes_nothing"),
+    ),
+    Plant(
+        "a write looks at the lease before it has the lock (Postgres)",
+        "storage/_postgres/session.py",
+        "        if runs:\n            self.lock(runs)",
+        "",
+        "storage/test_postgres_locks.py::test_a_write_that_had_to_wait_looks_at_the_lease_afterwards[asyncio]",
+    ),
+    Plant(
+        "two claims take one run (Postgres)",
+        _SERVER_CLAIMS,
+        " for no key update skip locked",
+        "",
+        _clause("postgres", "d5_a_takeover_has_one_winner"),
+    ),
+    Plant(
+        "a heartbeat keeps a run that another engine has claimed (Postgres)",
+        _SERVER_CLAIMS,
+        " and run.lease_id = held.lease_id returning",
+        " returning",
+        _clause("postgres", "e2_a_lost_lease_is_told"),
     ),
 )
 
@@ -443,4 +475,4 @@ _IN_THE_CORE = (
     ),
 )
 
-PLANTS = (*_IN_STORAGE, *_IN_THE_ENGINE, *_IN_THE_CORE)
+PLANTS = (*_IN_STORAGE, *_ON_THE_SERVER, *_IN_THE_ENGINE, *_IN_THE_CORE)
