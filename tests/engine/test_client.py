@@ -26,16 +26,11 @@ from reflow import (
 from reflow._engine.clock import SystemClock
 from reflow._engine.ends import Ends
 from reflow.storage.records import Ending, Lease, Progress
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

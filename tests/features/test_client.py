@@ -28,6 +28,7 @@ from reflow import (
     workflow,
 )
 from reflow._engine.clock import SystemClock
+from tests.support.bodies import give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -38,11 +39,6 @@ class User:
     """An input."""
 
     email: str
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

@@ -23,6 +23,7 @@ from reflow import (
     workflow,
 )
 from reflow._engine.clock import SystemClock
+from tests.support.bodies import give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -35,11 +36,6 @@ class User:
 
     email: str
     roles: list[str]
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def refuse() -> None:

@@ -25,7 +25,7 @@ from reflow import (
     workflow,
 )
 from reflow._core.journal import NEVER, Timer
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.driven import line_of
 from tests.support.parked import child_of, claim, fail, leave
 from tests.support.world import World
@@ -35,11 +35,6 @@ pytestmark = pytest.mark.anyio
 # The clock of the world begins at 2025-06-15 15:06:40 UTC.
 NOW = "2025-06-15 15:06:40 UTC"
 HOUR = 3_600_000_000
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def busy() -> None:
