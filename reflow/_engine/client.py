@@ -20,6 +20,7 @@ from reflow._engine.intake import (
     CommonOptions,
     EnqueueOptions,
     Order,
+    check_options,
     check_same,
     checked_statuses,
     checked_tags,
@@ -105,6 +106,7 @@ class Client(Inspector, Schedules):
         stored; `IdempotencyConflictError` where the key belongs to another input, `RunConflictError` where the id is
         taken by another workflow or input.
         """
+        check_options(options, EnqueueOptions.__optional_keys__, "enqueue")
         order = self._take_order(call, arguments, version, "enqueue")
         [run] = await self._store([order], [new_run(order, self._clock.now(), **options)])
         return run
@@ -149,6 +151,7 @@ class Client(Inspector, Schedules):
         or key turns out to be taken by something else, the other runs are stored.
         """
         verb = "enqueue_many"
+        check_options(options, CommonOptions.__optional_keys__, verb)
         if isinstance(calls, (Call, Workflow)) or not isinstance(calls, Iterable):
             raise ConfigError(f"{verb} got {calls!r}; write a list of calls: {verb}([signup(user), ...])")
         if isinstance(calls, str):
@@ -192,6 +195,7 @@ class Client(Inspector, Schedules):
         **options: Unpack[EnqueueOptions],
     ) -> Any:
         """Enqueue a run and wait for its result; options as of `enqueue`, errors as of `enqueue` and `Run.result`."""
+        check_options(options, EnqueueOptions.__optional_keys__, "execute")
         self._check_can_wait()
         order = self._take_order(call, arguments, version, "execute")
         [run] = await self._store([order], [new_run(order, self._clock.now(), **options)])

@@ -30,6 +30,7 @@ __all__ = [
     "CommonOptions",
     "EnqueueOptions",
     "Order",
+    "check_options",
     "check_same",
     "checked_statuses",
     "checked_tags",
@@ -54,6 +55,16 @@ class EnqueueOptions(CommonOptions, total=False):
 
     run_id: str | None
     idempotency_key: str | None
+
+
+def check_options(options: Mapping[str, Any], allowed: frozenset[str], verb: str) -> None:
+    """Raise, as for any function, where one of `options` is none of `verb`: as a rule an argument of the workflow."""
+    for name in options.keys() - allowed:
+        raise TypeError(
+            f"{verb}() got an unexpected keyword argument {name!r}; its options are {', '.join(sorted(allowed))}. What "
+            f"the workflow takes goes into the call, signup({name}=...), or by name into a dict: 'signup', {{{name!r}: "
+            "...}"
+        )
 
 
 class Order(NamedTuple):
