@@ -388,13 +388,18 @@ class RunNotFoundError(ReflowError):
 
 
 class WorkflowNotFoundError(ReflowError):
-    """The engine was not given this workflow, so it could never run it. Nothing was stored."""
+    """The engine was not given this workflow, so it could never run it. Nothing was stored.
+
+    `known` are the names of those that it was given; None for a client, which has the code of none.
+    """
 
     code = "workflow_not_found"
 
-    def __init__(self, workflow: str, known: tuple[str, ...]) -> None:
+    def __init__(self, workflow: str, known: tuple[str, ...] | None) -> None:
         super().__init__(
-            f"this engine does not know the workflow {workflow!r}; add it to Engine(storage, [...]). "
+            f"a client has no code of the workflow {workflow!r}; ask an engine that was given it"
+            if known is None
+            else f"this engine does not know the workflow {workflow!r}; add it to Engine(storage, [...]). "
             f"It knows: {', '.join(known) or 'none'}"
         )
         self.workflow = workflow

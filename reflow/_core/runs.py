@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Never
 from reflow._core.command import Command
 from reflow._core.definition import Call
 from reflow._core.forgotten import noted
+from reflow._core.misuse import explain_call
 from reflow.errors import ConfigError
 
 __all__ = ["ContinueAsNew", "Continued", "Spawn", "continue_as_new", "spawn"]
@@ -82,5 +83,5 @@ def continue_as_new(call: Call[Any], /) -> ContinueAsNew:
 
 def _checked(call: Call[Any], what: str) -> Call[Any]:
     if not isinstance(call, Call):
-        raise ConfigError(f"{what} got {call!r}; call a workflow to make a call: {what}(signup(user))")
+        raise ConfigError(explain_call(call, what))
     return call

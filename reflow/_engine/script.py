@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import anyio
 
 from reflow._core.definition import Call, Workflow
+from reflow._core.misuse import explain_call
 from reflow._engine.engine import Engine
 from reflow.codec import Codec
 from reflow.errors import ConfigError
@@ -43,7 +44,7 @@ def run(
     Raises what `Engine.execute` raises; `ConfigError` when called inside an event loop.
     """
     if not isinstance(call, Call):
-        raise ConfigError(f"run got {call!r}; call a workflow to make a call: reflow.run(import_file(path))")
+        raise ConfigError(explain_call(call, "reflow.run", "import_file(path)"))
     if backend not in ("asyncio", "trio"):
         raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
     check_no_event_loop("reflow.run", "`await engine.execute(...)`")

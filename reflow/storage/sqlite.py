@@ -228,7 +228,9 @@ class SQLiteStorage:
 
     def _opened(self, verb: str) -> _Open:
         if self._open is None:
-            raise StorageError(verb, f"{self.path} is not open; enter the engine, or await storage.initialize()")
+            raise StorageError(
+                verb, f"{self.path} is not open; enter the engine or the client, or await storage.initialize()"
+            )
         return self._open
 
     # ---- in a worker thread; the lock puts those who open and close at once in a row ---------------------------------

@@ -241,8 +241,9 @@ def test_messages_say_what_to_do():
 
 
 def test_an_engine_that_knows_nothing_says_so():
-    """The list of known workflows reads well when it is empty."""
+    """The list of known workflows reads well when it is empty, and where there is none."""
     assert str(errors.WorkflowNotFoundError("signup", ())).endswith("It knows: none")
+    assert "a client has no code of the workflow 'signup'" in str(errors.WorkflowNotFoundError("signup", None))
 
 
 def test_a_failed_step_tells_about_its_error():

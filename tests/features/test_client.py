@@ -271,7 +271,7 @@ async def test_execute_waits_for_an_engine(world: World) -> None:
 async def test_entering_opens_the_storage(tmp_path: Any) -> None:
     """Entering a client opens the storage, leaving closes it."""
     client = Client(SQLiteStorage(tmp_path / "app.db"))
-    with pytest.raises(StorageError, match="is not open"):
+    with pytest.raises(StorageError, match="is not open; enter the engine or the client"):
         await client.enqueue("greet", ADA)
     async with client as entered:
         await client.enqueue("greet", ADA, run_id="r")
@@ -420,6 +420,16 @@ async def test_a_wrong_run_id(world: World, verb: str, run_id: Any) -> None:
     """A run id that is empty or no text is a `ConfigError`, for every verb."""
     with pytest.raises(ConfigError, match="run_id is"):
         await getattr(client_of(world), verb)(run_id)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "resume", "get_run", "get_cut_entries", "handle", "why", "where"])
+async def test_a_run_in_place_of_its_id(world: World, verb: str) -> None:
+    """Whoever gives a verb a run, or what is known of one, is told to write its id."""
+    client = client_of(world)
+    run = await client.enqueue("sleeper", run_id="r")
+    for wrong, name in ((run, "Run"), (await run.info(), "RunInfo")):
+        with pytest.raises(ConfigError, match=f"run_id is a {name}; write the id that it has, `.run_id`"):
+            await getattr(client, verb)(wrong)
 
 
 @pytest.mark.parametrize("verb", ["handle", "why", "where"])

@@ -153,6 +153,12 @@ def test_refused_input(tmp_path: Path) -> None:
     assert 3 == reflow.run(adding(1, 2), storage=tmp_path / "runs.db", run_id="r")
 
 
+def test_an_undecorated_generator() -> None:
+    """Who forgets `@workflow` is told to write it."""
+    with pytest.raises(ConfigError, match=r"reflow.run got a generator of 'adding'; decorate that with @workflow, and"):
+        reflow.run(adding.function(1, 2), storage=MemoryStorage())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("wrong", [adding, adding.function(1, 2), None], ids=["workflow", "generator", "none"])
 def test_not_a_call(wrong: Any) -> None:
     """Anything but a call is a `ConfigError` that says what to write."""

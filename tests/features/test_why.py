@@ -368,10 +368,14 @@ async def test_nowhere(world: World) -> None:
 
 
 async def test_without_the_code(world: World) -> None:
-    """Only who has the code of the workflow can say where it stands."""
+    """Only who has the code of the workflow can say where it stands; an engine says what it has, a client whom to
+    ask."""
     await world.settle(sleeper())
-    for client in (world.engine(quick), Client(world.storage, clock=world.clock)):
-        with pytest.raises(WorkflowNotFoundError, match="'sleeper'"):
+    for client, message in (
+        (world.engine(quick), "this engine does not know the workflow 'sleeper'.* It knows: quick"),
+        (Client(world.storage, clock=world.clock), "a client has no code of the workflow 'sleeper'; ask an engine"),
+    ):
+        with pytest.raises(WorkflowNotFoundError, match=message):
             await client.where("r")
 
 
