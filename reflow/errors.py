@@ -12,6 +12,7 @@
     +-- WaitTimeoutError            no event came in time; raised at the `yield` of `wait_event`
     +-- RunFailedError              what `await run.result()` raises for a failed run, and the `yield` of a child run
     +-- RunCancelledError           the same, for a cancelled one
+    +-- ResultTimeoutError          `result(timeout=...)` was over before the run; a builtin TimeoutError too
     +-- PoisonError                 a run that kills every process that takes it up
     +-- RunConflictError            the run id is taken by a run with another workflow or input
     +-- IdempotencyConflictError    the idempotency key belongs to a run with another input
@@ -48,6 +49,7 @@ __all__ = [
     "NonDeterminismError",
     "PoisonError",
     "ReflowError",
+    "ResultTimeoutError",
     "RunCancelledError",
     "RunConflictError",
     "RunFailedError",
@@ -333,6 +335,21 @@ class RunCancelledError(ReflowError):
         super().__init__(f"run {run_id!r} of {workflow!r} was cancelled")
         self.run_id = run_id
         self.workflow = workflow
+
+
+class ResultTimeoutError(ReflowError, TimeoutError):
+    """The run had not ended when the `timeout=` of `result` was over; `limit_s` is that limit in seconds.
+
+    Only the waiting is over: the run goes on. It is a `TimeoutError` too, as `anyio.fail_after` raises it.
+    """
+
+    code = "result_timeout"
+
+    def __init__(self, run_id: str, workflow: str, limit_s: float) -> None:
+        super().__init__(f"run {run_id!r} of {workflow!r} has not ended within {limit_s:g} s; it goes on")
+        self.run_id = run_id
+        self.workflow = workflow
+        self.limit_s = limit_s
 
 
 class RunConflictError(ReflowError):

@@ -34,6 +34,7 @@ EXAMPLES = [
     errors.RunFailedError("run-1", "signup", FAILURE),
     errors.RunCancelledError("run-1", "signup"),
     errors.PoisonError("run-1", 11),
+    errors.ResultTimeoutError("run-1", "signup", 5.0),
     errors.RunConflictError("run-1", "another input"),
     errors.IdempotencyConflictError("signup", "signup:a@b.c"),
     errors.RunNotFoundError("run-1"),
@@ -67,7 +68,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
             depth = len(match[1]) // 4 + bool(match[2])
             path[depth:] = [match[3]]
             drawn[match[3]] = path[depth - 1] if depth else None
-    actual = {cls.__name__: cls.__base__.__name__ for cls in subclasses(ReflowError)}
+    actual = {cls.__name__: cls.__bases__[0].__name__ for cls in subclasses(ReflowError)}
     actual |= {"ReflowError": None, "WorkflowCancelled": None}
 
     assert actual == drawn
@@ -96,6 +97,7 @@ def test_codes_are_stable():
         "RunFailedError": "run_failed",
         "RunCancelledError": "run_cancelled",
         "PoisonError": "poison",
+        "ResultTimeoutError": "result_timeout",
         "RunConflictError": "run_conflict",
         "IdempotencyConflictError": "idempotency_conflict",
         "RunNotFoundError": "run_not_found",

@@ -10,8 +10,10 @@ import pytest
 from anyio import Event, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
 
 from reflow import (
+    ConfigError,
     Flow,
     MemoryStorage,
+    ResultTimeoutError,
     RunCancelledError,
     RunFailedError,
     RunInfo,
@@ -155,6 +157,70 @@ async def test_giving_up_waiting(world: World) -> None:
 
     assert ("held", 1, 0) == (result, known, kept)
     assert "held is cancelled" not in steps.log
+
+
+async def test_waiting_no_longer_than(world: World) -> None:
+    """`result(timeout=)` raises `ResultTimeoutError`, which is a `TimeoutError` and names run and limit, when its time
+    is over, no earlier; the run goes on, and can be waited for again."""
+    steps = Steps("held")
+
+    @workflow
+    def flow() -> Flow[str]:
+        return (yield from step(steps, "held"))
+
+    async with world.engine(flow) as engine, create_task_group() as tasks:
+        run = await engine.enqueue(flow(), run_id="r")
+        await steps.until("held begins")
+        errors: list[ResultTimeoutError] = []
+        over = Event()
+
+        async def wait() -> None:
+            with pytest.raises(
+                TimeoutError, match=r"run 'r' of 'flow' has not ended within 90 s; it goes on"
+            ) as caught:
+                await run.result(timeout="1m30s")
+            assert isinstance(caught.value, ResultTimeoutError)
+            errors.append(caught.value)
+            over.set()
+
+        tasks.start_soon(wait)
+        await wait_all_tasks_blocked()
+        world.clock.advance(89.9)
+        await wait_all_tasks_blocked()
+        early = list(errors)
+        world.clock.advance(0.2)
+        await over.wait()
+        steps.held["held"].set()
+        result = await run.result(timeout=60)
+
+    assert ([], 1, "held") == (early, len(errors), result)
+    assert ("r", "flow", 90.0) == (errors[0].run_id, errors[0].workflow, errors[0].limit_s)
+
+
+async def test_no_time_to_wait(world: World) -> None:
+    """With a timeout of nothing `result` looks once: a result that is there is given, also one of another engine, and
+    to a client."""
+    here, there = world.engine(quick), world.engine(quick)
+    async with here:
+        run = await here.enqueue(quick(7), run_id="r", delay="1h")
+        handle = await world.client().handle("r")
+        for waiting in (run, handle):
+            with pytest.raises(ResultTimeoutError):
+                await waiting.result(timeout=0)
+    world.clock.advance("2h")
+    await there.drain()
+    async with here:
+        results = [await waiting.result(timeout=0) for waiting in (run, handle)]
+
+    assert [7, 7] == results
+
+
+@pytest.mark.parametrize("limit", ["soon", -1, True], ids=repr)
+async def test_a_wrong_timeout(world: World, limit: Any) -> None:
+    """A timeout of `result` that is no duration is a `ConfigError`."""
+    run = await world.engine(quick).enqueue(quick(7))
+    with pytest.raises(ConfigError, match="timeout is"):
+        await run.result(timeout=limit)
 
 
 async def test_the_end_comes_while_looking(world: World) -> None:
