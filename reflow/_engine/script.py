@@ -12,7 +12,7 @@ from reflow._core.definition import Call, Workflow
 from reflow._core.misuse import explain_call
 from reflow._engine.engine import Engine
 from reflow.codec import Codec
-from reflow.errors import ConfigError
+from reflow.errors import ConfigError, ReflowError, StorageError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.sqlite import SQLiteStorage
 
@@ -57,6 +57,11 @@ def run(
 
     try:
         return anyio.run(main, backend=backend)
+    except ReflowError as error:
+        if isinstance(error, StorageError):
+            raise
+        # The way here, through engine and event loop, is not what anybody looks for.
+        raise error.with_traceback(None)  # noqa: B904
     except BaseExceptionGroup as group:
         # On trio Ctrl-C strikes in whatever task is running, and comes out in a group.
         _, others = group.split(KeyboardInterrupt)

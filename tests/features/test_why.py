@@ -400,7 +400,7 @@ async def test_without_the_code(world: World) -> None:
     await world.settle(sleeper())
     for client, message in (
         (world.engine(quick), "this engine does not know the workflow 'sleeper'.* It knows: quick"),
-        (Client(world.storage, clock=world.clock), "a client has no code of the workflow 'sleeper'; ask an engine"),
+        (Client(world.storage, clock=world.clock), "a client has no code of 'sleeper'; ask an engine"),
     ):
         with pytest.raises(WorkflowNotFoundError, match=message):
             await client.where("r")
