@@ -56,7 +56,8 @@ def spawn(call: Call[Any], /) -> Spawn:
     when the one that spawned it fails or is cancelled.
 
     Its id follows from that of this run and the place, so there is only one, however often this is replayed;
-    `call.options(run_id=...)` sets another.
+    `call.options(run_id=...)` sets another. Where a run has that one already, of whatever workflow and input, nothing
+    is started and its id is given; a call that is yielded as a child raises `RunConflictError` instead.
 
     Raises `ConfigError` for what is no call.
     """
