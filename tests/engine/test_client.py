@@ -7,7 +7,7 @@ import gc
 from typing import Any
 
 import pytest
-from anyio import Event, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
+from anyio import Event, create_task_group, fail_after, move_on_after, sleep_forever, wait_all_tasks_blocked
 
 from reflow import (
     ConfigError,
@@ -26,6 +26,7 @@ from reflow import (
 )
 from reflow._engine.clock import SystemClock
 from reflow._engine.ends import Ends
+from reflow.storage.listeners import Wake
 from reflow.storage.records import Ending, Lease, Progress
 from tests.support.bodies import Steps
 from tests.support.tapped import TappedStorage
@@ -120,6 +121,54 @@ async def test_a_run_through_another_adapter(anyio_backend: str, tmp_path: Any) 
         result = await (await here.handle("r")).result()
 
     assert 7 == result
+
+
+class Hinted(TappedStorage):
+    """Its test gives the hints that somebody has written."""
+
+    async def listen(self, wake: Wake) -> None:
+        """Clauses Y, but for the hints."""
+        self.wake = wake
+        await sleep_forever()
+
+
+async def test_an_end_in_another_process_is_heard_of(world: World) -> None:
+    """[110] Who waits on an engine for a run that ends elsewhere looks when the storage hints at a write: the clock
+    stands still."""
+    before = world.clock.now()
+    hinted, there = Hinted(world.storage), world.engine(quick)
+    results: list[int] = []
+
+    async def wait() -> None:
+        results.append(await (await here.handle("r")).result())
+
+    await there.enqueue(quick(7), run_id="r")
+    async with world.engine(storage=hinted) as here, create_task_group() as tasks:  # type: ignore[arg-type]
+        tasks.start_soon(wait)
+        await wait_all_tasks_blocked()
+        await there.drain()
+        hinted.wake(None)
+
+    assert ([7], before) == (results, world.clock.now())
+
+
+@pytest.mark.parametrize(("waiting", "pause"), [(1, 0.02), (10, 0.04), (1_000, 0.5)])
+async def test_many_hints(world: World, waiting: int, pause: float) -> None:
+    """However many hints come, there are pauses between the looks, the longer the more wait; the last hint is not
+    lost."""
+    hinted = Hinted(world.storage)
+    looks: list[bool] = []
+    async with world.engine(storage=hinted):  # type: ignore[arg-type]
+        ends = [Ends.of(hinted).end_of(f"{n}") for n in range(waiting)]  # type: ignore[arg-type]
+        for advance in (0, 0, pause - 0.01, 0.01, 0):
+            news = ends[0].news()
+            await wait_all_tasks_blocked()
+            world.clock.advance(advance)
+            hinted.wake(None)
+            await wait_all_tasks_blocked()
+            looks.append(news.is_set())
+
+    assert (waiting, [True, False, False, True, False]) == (len(ends), looks)
 
 
 async def test_a_result_that_is_there(world: World) -> None:
