@@ -145,6 +145,18 @@ async def test_not_a_call(world: World, wrong: Any) -> None:
         await world.engine(greet).enqueue(wrong)
 
 
+@pytest.mark.parametrize("verb", ["enqueue", "schedule"])
+@pytest.mark.parametrize(
+    ("wrong", "given"),
+    [(greet.function(ADA, 1), "a generator of 'greet'"), (greet.function, "'greet'")],
+    ids=["generator", "function"],
+)
+async def test_an_undecorated_generator(world: World, verb: str, wrong: Any, given: str) -> None:
+    """Who forgets `@workflow` is told to write it."""
+    with pytest.raises(ConfigError, match=f"{verb} got {given}; decorate that with @workflow, and call"):
+        await getattr(world.engine(greet), verb)(wrong)
+
+
 @pytest.mark.parametrize("run_id", ["", 7, b"r", "\ud800", "a\ud800b"], ids=repr)
 async def test_a_wrong_run_id(world: World, run_id: Any) -> None:
     """A run id that is empty, no text, or no text that can be stored is a `ConfigError`; nothing is stored."""

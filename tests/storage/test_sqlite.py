@@ -353,7 +353,7 @@ async def test_a_closed_adapter_says_so(file: Path):
         for verb, call in calls.items():
             with pytest.raises(StorageError) as caught:
                 await call()
-            assert (verb, f"{file} is not open; enter the engine, or await storage.initialize()") == (
+            assert (verb, f"{file} is not open; enter the engine or the client, or await storage.initialize()") == (
                 caught.value.verb,
                 caught.value.reason,
             )
