@@ -12,6 +12,7 @@ line with `due_at`; it comes last.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -24,7 +25,21 @@ from reflow.errors import ConfigError, SerializationError
 
 __all__ = ["CODEC", "Transcript"]
 
-CODEC = MsgpackCodec()
+
+class _TranscriptCodec(MsgpackCodec):
+    """Msgpack, of which a part may have been JSON: bytes stand there as text, and so do all keys."""
+
+    def decode(self, data: bytes, type: Any) -> Any:
+        """The value of `data` as a `type`; `SerializationError` with the path where it does not fit."""
+        try:
+            return super().decode(data, type)
+        except SerializationError:
+            with suppress(ValueError):
+                return msgspec.convert(super().decode(data, Any), type, str_keys=True)
+            raise
+
+
+CODEC = _TranscriptCodec()
 """How the values of a transcript are encoded, whatever codec the run was stored with."""
 
 _FORMAT = 1

@@ -239,6 +239,25 @@ async def test_runs_of_a_file_are_recorded(tmp_path: Path, anyio_backend: str, c
 
 
 @pytest.mark.anyio
+async def test_a_run_that_was_stored_as_json(anyio_backend: str) -> None:
+    """[193] A run stored as JSON, where bytes and keys are text, is recorded and replayed with its types."""
+
+    async def give() -> dict[int, bytes]:
+        return {1: b"a"}
+
+    @workflow
+    def flow(sizes: dict[float, bytes]) -> Flow[tuple[dict[float, bytes], dict[int, bytes]]]:
+        given = yield from step(give)
+        return sizes, given
+
+    async with Sandbox([flow], codec=JsonCodec()) as sandbox:
+        run = await sandbox.enqueue(flow({0.5: b"b"}))
+        await run.result()
+
+        assert_replays(flow, Transcript.parse(str(await record(run))))
+
+
+@pytest.mark.anyio
 async def test_a_run_that_is_gone(anyio_backend: str) -> None:
     """A run that was pruned cannot be recorded."""
     async with Sandbox([order(original)]) as sandbox:
