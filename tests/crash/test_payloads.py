@@ -1,4 +1,4 @@
-"""Whatever fits an annotation comes back as it was, live and on replay; whatever is no data is refused with its path."""
+"""What fits an annotation comes back as it was, live and on replay; what is no data is refused with its path."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ LEAVES = (
     Shape(Word, st.sampled_from(Word), hashable=True, keyed=True),
     Shape(Right, st.sampled_from([Right(0), Right.READ, Right.READ | Right.WRITE])),
     Shape(Literal["a", "null", 3], st.sampled_from(["a", "null", 3])),
-    Shape(Union[int, float, str, bool, None], INTEGERS | FLOATS | TEXTS | st.booleans() | st.none()),
+    Shape(int | float | str | bool | None, INTEGERS | FLOATS | TEXTS | st.booleans() | st.none()),
 )
 
 
@@ -135,7 +135,7 @@ def _long_tuple(members: list[Shape]) -> Shape:
 
 def _optional(members: list[Shape]) -> Shape:
     [member, *_] = members
-    return Shape(Optional[member.annotation], st.none() | member.values)
+    return Shape(Optional[member.annotation], st.none() | member.values)  # noqa: UP045 (None | None is no type)
 
 
 def _union(members: list[Shape]) -> Shape:
@@ -145,7 +145,7 @@ def _union(members: list[Shape]) -> Shape:
         for index, member in enumerate(members)
     ]
     values = st.one_of([member.values.map(cls) for cls, member in zip(made, members, strict=True)])
-    return Shape(Union[tuple(made)], values)
+    return Shape(Union[tuple(made)], values)  # noqa: UP007
 
 
 def _class(make: Callable[[dict[str, Any]], Any]) -> Callable[[list[Shape]], Shape]:
