@@ -162,4 +162,9 @@ def _at(standing: Standing | None) -> str:
 
 
 def _time(instant: int | None) -> str:
-    return "no time" if instant is None or instant == NEVER else f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
+    if instant is None or instant == NEVER:
+        return "no time"
+    try:
+        return f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:
+        return "a time beyond the calendar"
