@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from reflow._core.definition import Call, Workflow
 from reflow._core.duration import Duration, to_micros
+from reflow._core.failure import read_failure
 from reflow._core.journal import NEVER
 from reflow._core.status import RunStatus
 from reflow._core.waits import Event
@@ -32,7 +33,6 @@ from reflow._engine.resuming import is_resumable, resume
 from reflow._engine.schedules import Schedules
 from reflow.errors import (
     ConfigError,
-    Failure,
     ResultTimeoutError,
     RunCancelledError,
     RunFailedError,
@@ -390,7 +390,8 @@ class Run(Generic[R_co]):
             case RunStatus.CANCELLED:
                 raise RunCancelledError(self.run_id, self.workflow)
             case _:
-                raise RunFailedError(self.run_id, self.workflow, codec.decode(ending.error or b"", Failure))
+                failure = read_failure(ending.error, codec, f"the error of run {self.run_id!r}")
+                raise RunFailedError(self.run_id, self.workflow, failure)
 
     async def info(self) -> RunInfo:
         """The run and its journal as they are now; `RunNotFoundError` when it is gone."""

@@ -618,6 +618,19 @@ async def test_a_full_disk_is_a_storage_error_until_there_is_space(storage: SQLi
     assert await storage.save_progress(write)
 
 
+@pytest.mark.parametrize(("column", "verb"), [("tags", "get_run"), ("awaits", "send_message")])
+async def test_a_damaged_column_is_a_storage_error(storage: SQLiteStorage, file: Path, column: str, verb: str):
+    """[175] Text in a column that is not what Reflow has written there surfaces as StorageError of the verb that meets
+    it."""
+    await storage.create_runs([new_run("r")])
+    with connected(file) as other:
+        other.execute(f"update reflow_run set {column} = '[[['")
+    with pytest.raises(StorageError) as caught:
+        await (storage.get_run("r") if verb == "get_run" else storage.send_message("r", "a", b"", now=1))
+
+    assert (verb, True) == (caught.value.verb, str(file) in caught.value.reason)
+
+
 async def test_driver_errors_carry_verb_text_and_cause(storage: SQLiteStorage, file: Path):
     """[175] What the driver says surfaces as StorageError: which verb, which file, the driver's words, and the
     cause."""
