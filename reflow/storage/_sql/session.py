@@ -8,10 +8,11 @@ parent: SQLite locks the file, Postgres these runs. A row that does not exist ye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Database", "Job", "Rows", "Session", "Verb"]
+__all__ = ["Database", "Job", "Rows", "Session", "Verb", "named_by"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -55,17 +56,26 @@ Verb = Callable[[Database, Sequence[A]], Sequence[R]]
 class Job:
     """One call of a verb, and what came of it.
 
-    `runs` are those that nobody else may write meanwhile. `is_news` says that other processes may have something to do
-    because of it.
+    `runs` are those that nobody else may write meanwhile; `runs_again` are more of them, where it is tried again.
+    `is_news` says that other processes may have something to do because of it.
     """
 
-    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "verb")
+    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "runs_again", "verb")
 
-    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any, runs: Sequence[str], is_news: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        verb: Verb[Any, Any],
+        argument: Any,
+        runs: Sequence[str] = (),
+        runs_again: Sequence[str] = (),
+        is_news: bool = False,
+    ) -> None:
         self.name = name
         self.verb = verb
         self.argument = argument
         self.runs = runs
+        self.runs_again = runs_again
         self.is_news = is_news
         self.answer: Any = None
         self.error: Exception | None = None
@@ -116,3 +126,14 @@ class Session(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+@contextmanager
+def named_by(name: Callable[[str, Exception], Exception], verb: str) -> Generator[None]:
+    """Raise what the driver raises as what `name` calls it outside; leave all else as it is."""
+    try:
+        yield
+    except Exception as error:
+        if (named := name(verb, error)) is error:
+            raise
+        raise named from error

@@ -19,7 +19,7 @@ from reflow._core.status import RunStatus
 from reflow.errors import StorageError
 from reflow.storage._sql import verbs
 from reflow.storage._sql.lane import Lane, LaneStatistics, one_by_one
-from reflow.storage._sql.session import Database, Verb
+from reflow.storage._sql.session import Database, Verb, named_by
 from reflow.storage._sql.transactions import Transactions
 from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
@@ -141,10 +141,11 @@ class SQLStorage:
             self._listeners.wake(run_id)
         if progress.is_news:
             self._listeners.wake()
-        runs = () if progress.is_plain else (progress.lease.run_id, *progress.cancelled)
+        own = (progress.lease.run_id,)
+        runs, again = ((), own) if progress.is_plain else ((*own, *progress.cancelled), ())
         writing = self._opened("save_progress").writing
         return await writing.submit(
-            "save_progress", self._writes.save_progress, progress, runs=runs, is_news=progress.is_news
+            "save_progress", self._writes.save_progress, progress, runs=runs, runs_again=again, is_news=progress.is_news
         )
 
     async def get_run(self, run_id: str) -> RunRow | None:
@@ -274,10 +275,8 @@ class SQLStorage:
         with self._changing:
             if self._users == 0 and self._lanes is not None:
                 closing, self._lanes = self._lanes, None
-                try:
+                with named_by(self._named, "close"):
                     self._close_lanes(closing)
-                except Exception as error:
-                    raise self._named("close", error) from error
 
     def _close_lanes(self, lanes: Lanes) -> None:
         lanes.transactions.close()
