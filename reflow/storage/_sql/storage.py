@@ -259,7 +259,9 @@ class SQLStorage:
 
     def _opened(self, verb: str) -> Lanes:
         if self._lanes is None:
-            raise StorageError(verb, f"{self._name} is not open; enter the engine, or await storage.initialize()")
+            raise StorageError(
+                verb, f"{self._name} is not open; enter the engine or the client, or await storage.initialize()"
+            )
         return self._lanes
 
     # ---- in a worker thread; the lock puts those who open and close at once in a row ---------------------------------
