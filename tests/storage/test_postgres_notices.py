@@ -74,7 +74,7 @@ def listener(place: Place) -> Any:
 
 
 async def test_what_one_adapter_commits_the_other_hears(pair: Pair, heard: Heard):
-    """Whatever verb makes a run due, ends one, or sends it something, a listener on another adapter hears of it."""
+    """[200] Whatever verb makes a run due, ends one or sends it something, a listener on another adapter hears."""
     one = pair[0]
     lease = await hold(one)
     await heard.by(bound(create, one, new_run("new")))
@@ -103,7 +103,7 @@ def conversation() -> Flow[str]:
 
 
 async def test_an_engine_hears_without_looking(place: Place):
-    """[127] An engine whose time stands still, so that it never looks by itself, takes up at once what another process
+    """[200] An engine whose time stands still, so that it never looks by itself, takes up at once what another process
     enqueues and sends."""
     ended, clock = Event(), VirtualClock()
     outputs: list[str] = []
@@ -127,7 +127,7 @@ async def test_an_engine_hears_without_looking(place: Place):
 
 
 async def test_a_burst_is_few_notices(pair: Pair, listener: Any, beside: Outside):
-    """Five hundred runs that are created one by one make few notices: at most one every ten milliseconds."""
+    """[200] Five hundred runs that are created one by one make few notices: at most one every ten milliseconds."""
     began = beside.one("select extract(epoch from clock_timestamp())::float")
     await together(*(bound(create, pair[0], new_run(str(number))) for number in range(250)))
     for number in range(250):
@@ -171,7 +171,7 @@ async def test_no_notice_within_a_transaction_that_writes(pair: Pair, beside: Ou
 
 @pytest.mark.parametrize("whose", [LISTENING, NOTIFYING])
 async def test_a_connection_for_notices_comes_back(pair: Pair, beside: Outside, heard: Heard, whose: str):
-    """When the connection that listens was ended, a new one wakes everybody, for what was missed, and hears what
+    """[200] When the connection that listens was ended, a new one wakes everybody, for what was missed, and hears what
     follows; when that which tells was ended, the next notice is sent all the same."""
     await heard.by(bound(create, pair[0], new_run("before")))
 
