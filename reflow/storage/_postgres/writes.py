@@ -67,11 +67,10 @@ _APPEND = f"""with held as materialized (
         select id from reflow_run where id = idle.run and lease_id = idle.lease limit 1 for no key update skip locked
     ) as free
     where run.id = free.id returning run.id
-), added as materialized (
-    select * from held where idle_claims = 0 or run in (select id from not_idle)
 ), appended as (
-    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from added
-) select count(distinct run) from added"""
+    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from held
+    where idle_claims = 0 or run in (select id from not_idle) returning run
+) select count(distinct run) from appended"""
 
 
 def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list[list[tuple[RunRow, bool]]]:
