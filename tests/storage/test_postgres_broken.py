@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from anyio import create_task_group
+from anyio import create_task_group, fail_after
 from psycopg.conninfo import make_conninfo
 
 from reflow import StorageError
@@ -102,8 +102,11 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
         async with create_task_group() as tasks:
             tasks.start_soon(freeze)
             await beside.soon(f"select exists (select {OTHERS} and state = 'idle in transaction')")
-            assert await other.request_cancel("r", now=NOW)
-            thaws.set()
+            try:
+                with fail_after(20):
+                    assert await other.request_cancel("r", now=NOW)
+            finally:
+                thaws.set()
 
     assert [False, True] == seen
 
