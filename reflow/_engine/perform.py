@@ -7,6 +7,7 @@ which nothing can interrupt: when its time is over, or its run lost a race, it i
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias
@@ -25,12 +26,16 @@ from msgspec import Struct
 from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
-from reflow._engine.transactions import called_in_transaction
+from reflow._engine.transactions import StorageTrouble, called_in_transaction
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 
 __all__ = ["Attempt", "Perform", "StepInfo", "attempt", "current_step"]
 
 _TIMEOUT_BASES = tuple(cls.__name__ for cls in StepTimeoutError.__mro__ if cls is not object)
+
+_RETRY_STORAGE_US = 200_000
+
+_log = logging.getLogger("reflow")
 
 _current: ContextVar[StepInfo | None] = ContextVar("reflow_current_step", default=None)
 
@@ -82,19 +87,24 @@ async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clo
         if not step.body.is_async:
             # Waiting for a free thread is not the body's time.
             async with threads:
-                return await (_body(step) if step.timeout_us is None else _timed_body(step, info, clock))
-        return await (_body(step) if step.timeout_us is None else _timed_body(step, info, clock))
+                return await (_body(step, clock) if step.timeout_us is None else _timed_body(step, info, clock))
+        return await (_body(step, clock) if step.timeout_us is None else _timed_body(step, info, clock))
     finally:
         _current.reset(token)
 
 
-async def _body(step: Step[Any]) -> Attempt:
+async def _body(step: Step[Any], clock: Clock) -> Attempt:
     try:
         if step.body.is_async:
             return Attempt(await step.fn(*step.args, **step.kwargs), None)
-        # The caller holds its place among the threads; anyio's own limit is for others.
-        value = await to_thread.run_sync(_called, step, limiter=CapacityLimiter(1), abandon_on_cancel=True)
-        return Attempt(value, None)
+        while True:
+            try:
+                # The caller holds its place among the threads; anyio's own limit is for others.
+                value = await to_thread.run_sync(_called, step, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+                return Attempt(value, None)
+            except StorageTrouble as trouble:
+                _log.warning("transaction %r: %s; trying again", step.name, trouble)
+                await clock.wait(Event(), clock.now() + _RETRY_STORAGE_US)
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
@@ -131,7 +141,7 @@ async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
 
             deadline = clock.now() + limit_us
             watch.start_soon(expire)
-            result = await _body(step)
+            result = await _body(step, clock)
             over.set()
     # A body that returned although it was cancelled was too late all the same.
     if result is not None and not scope.cancel_called:

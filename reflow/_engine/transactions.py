@@ -4,6 +4,8 @@ Model. The storage keeps the outcome of such a body in a place of its own, in th
 wrote; the entry follows it, as with any step. A crash between the two finds the outcome there: the body is not called
 again. So the journal is written by its one writer, and the effect happens once.
 
+Trouble with the storage fails no step: it is asked again, until an answer comes or the run is dropped.
+
 Who performs a run says, in the run's own context, by which storage, lease and codec; the body's thread has a copy.
 """
 
@@ -14,11 +16,15 @@ from typing import Any, NamedTuple
 
 from reflow._core.steps import Step
 from reflow.codec import Codec
-from reflow.errors import ConfigError
+from reflow.errors import ConfigError, StorageError
 from reflow.storage.contract import StorageAdapter, Transactional
 from reflow.storage.records import Lease
 
-__all__ = ["Here", "called_in_transaction", "here"]
+__all__ = ["Here", "StorageTrouble", "called_in_transaction", "here"]
+
+
+class StorageTrouble(Exception):
+    """The storage failed, not the body: nothing was changed, or the outcome is found the next time."""
 
 
 class Here(NamedTuple):
@@ -42,8 +48,21 @@ def called_in_transaction(step: Step[Any], position: str) -> Any:
             "In a test on MemoryStorage, give the step a stub"
         )
 
-    def body(connection: Any) -> bytes:
-        return place.codec.encode(step.fn(connection, *step.args, **step.kwargs))
+    raised: StorageError | None = None
 
-    outcome = place.storage.transact(place.lease, position, step.name, body)
+    def body(connection: Any) -> bytes:
+        nonlocal raised
+        try:
+            return place.codec.encode(step.fn(connection, *step.args, **step.kwargs))
+        except StorageError as error:
+            # Of whatever storage: it is the body's.
+            raised = error
+            raise
+
+    try:
+        outcome = place.storage.transact(place.lease, position, step.name, body)
+    except StorageError as error:
+        if error is raised:
+            raise
+        raise StorageTrouble(str(error)) from error
     return place.codec.decode(outcome, step.body.result_type)

@@ -96,7 +96,8 @@ class PostgresStorage(SQLStorage):
         return Lanes(Lane(writing, "writing"), Lane(reading, "reading"), Transactions(self._new_session))
 
     def _new_session(self) -> ServerSession:
-        return ServerSession(self.server, begin_writing(self.durability), is_shared=True)
+        with named_by(self._named, "transact"):
+            return ServerSession(self.server, begin_writing(self.durability), is_shared=True)
 
     def _close_lanes(self, lanes: Lanes) -> None:
         super()._close_lanes(lanes)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 
-from reflow import Clock
+from reflow import Clock, StorageError
 from reflow._engine.clock import SystemClock
 from reflow.testing.clock import START, VirtualClock
 from tests.support.clock import HastyClock
@@ -58,6 +59,72 @@ async def test_no_wait_at_all(anyio_backend: str) -> None:
             await clock.wait(Event(), clock.now())
             await clock.wait(done, None)
             await clock.wait(done, clock.now() + 3_600_000_000)
+
+
+class Machine:
+    """The clock of a machine, in place of the real one; it stands still unless it is turned."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_us = 0
+        monkeypatch.setattr("reflow._engine.clock.time", SimpleNamespace(time_ns=lambda: self.now_us * 1_000))
+
+    async def answer(self, asked_at: int, there: int, answered_at: int, clock: SystemClock) -> int:
+        """How far ahead `clock` is after a shared clock that showed `there` was asked between two instants."""
+
+        async def shared() -> int:
+            self.now_us = answered_at
+            return there
+
+        self.now_us = asked_at
+        await clock.follow(shared)
+        return clock.now() - self.now_us
+
+
+@pytest.mark.parametrize(
+    ("there", "ahead"),
+    [(100, 0), (150, 0), (200, 0), (201, 1), (99, -1), (1_150, 950), (-850, -950), (3_600_000_200, 3_600_000_000)],
+)
+async def test_following_a_shared_clock(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend: str, there: int, ahead: int
+) -> None:
+    """[199] A clock that follows another is as far ahead as the answer leaves no doubt of: not at all, where the other
+    may have shown the same between question and answer."""
+    machine = Machine(monkeypatch)
+
+    assert ahead == await machine.answer(100, there, 200, SystemClock())
+
+
+async def test_following_again(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
+    """[199] What was found stays as long as answers may agree with it, is made more exact by quick ones, and goes along
+    when either clock is set."""
+    machine, clock = Machine(monkeypatch), SystemClock()
+
+    answers = [
+        await machine.answer(asked_at, there, answered_at, clock)
+        for asked_at, there, answered_at in [
+            (100, 1_150, 200),  # 950 to 1050
+            (300, 1_300, 400),  # 900 to 1000: may be
+            (500, 1_510, 520),  # 990 to 1010
+            (600, 9_000, 600),
+            (700, 710, 720),
+        ]
+    ]
+
+    assert [950, 950, 990, 8_400, 10] == answers
+
+
+async def test_a_shared_clock_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
+    """An error of the one that is asked comes out, and what was found before stays."""
+    machine, clock = Machine(monkeypatch), SystemClock()
+    assert 1_000 == await machine.answer(100, 1_100, 100, clock)
+
+    async def failing() -> int:
+        raise StorageError("time", "no answer")
+
+    with pytest.raises(StorageError):
+        await clock.follow(failing)
+
+    assert 1_000 == clock.now() - machine.now_us
 
 
 def test_the_protocol() -> None:

@@ -1,4 +1,4 @@
-"""Memory and SQLite side by side: the same verbs, the same answers, the same rows. Memory is the model."""
+"""Memory beside SQLite, and beside Postgres: the same verbs, the same answers, the same rows. Memory is the model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ from typing import Any, TypeAlias, cast
 from anyio.from_thread import start_blocking_portal
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from reflow import MemoryStorage, RunStatus, SQLiteStorage, StorageAdapter, StorageError
 from reflow._core.journal import Entry, MessageKind, Timer
 from reflow._core.status import is_allowed
+from reflow.storage.postgres import PostgresStorage
 from reflow.storage.records import (
     Claimed,
     Continued,
@@ -29,6 +38,7 @@ from reflow.storage.records import (
     ScheduleRow,
 )
 from reflow.testing.conformance.words import create, together
+from tests.support.postgres import Schemas
 
 Verb: TypeAlias = Callable[[StorageAdapter], Awaitable[Any]]
 
@@ -98,7 +108,6 @@ writes = st.fixed_dictionaries(
         "cancel_delivered": st.booleans(),
     }
 )
-spoilt_entry = Entry(NOT_TEXT, "step", "s", False, b"", 1, 0, 0)
 filters = st.builds(RunFilter, statuses, st.none() | workflows, tags, st.none() | run_ids)
 schedules = st.builds(
     ScheduleRow,
@@ -160,6 +169,7 @@ class Agreement(RuleBasedStateMachine):
     """Every rule is one verb, or several at once, put to both."""
 
     backend = "asyncio"
+    spoilt_entry = Entry(NOT_TEXT, "step", "s", False, b"", 1, 0, 0)
     leases: Bundle[Lease] = Bundle("leases")
 
     def __init__(self) -> None:
@@ -168,24 +178,24 @@ class Agreement(RuleBasedStateMachine):
         self.loop = start_blocking_portal(self.backend)
         self.portal = self.loop.__enter__()
         self.memory = MemoryStorage()
-        self.sqlite = self.another()
+        self.other = self.another()
         self.claims = 0
-        self.portal.call(self.sqlite.initialize)
+        self.portal.call(self.other.initialize)
 
-    def another(self) -> SQLiteStorage:
-        """An adapter on the file."""
+    def another(self) -> StorageAdapter:
+        """An adapter on what is stored, beside memory."""
         return SQLiteStorage(self.folder / "test.db", durability="process")
 
     def teardown(self) -> None:
         """Close everything."""
-        self.portal.call(self.sqlite.close)
+        self.portal.call(self.other.close)
         self.loop.__exit__(None, None, None)
         shutil.rmtree(self.folder)
 
     def put(self, verb: Verb) -> Any:
         """The answer of both, which is the same; what it does to a status is allowed."""
         before = self.states()
-        expected, actual = (self.portal.call(answer, storage, verb) for storage in (self.memory, self.sqlite))
+        expected, actual = (self.portal.call(answer, storage, verb) for storage in (self.memory, self.other))
         assert expected == actual
         after = self.states()
         assert [] == [
@@ -247,8 +257,8 @@ class Agreement(RuleBasedStateMachine):
         """Write what cannot be stored: an error, or False where the lease is lost; it is not said which comes first."""
         known = len(self.portal.call(self.memory.get_journal, lease.run_id).entries)
         # The spoilt one is the first that is new: entries that are there already are not looked at again.
-        write = write | {"entries": [spoilt_entry], "recorded": known}
-        for storage in (self.memory, self.sqlite):
+        write = write | {"entries": [self.spoilt_entry], "recorded": known}
+        for storage in (self.memory, self.other):
             said = self.portal.call(answer, storage, save_progress(lease, write))
             assert said in (False, "could not save_progress")
 
@@ -272,7 +282,7 @@ class Agreement(RuleBasedStateMachine):
         verbs.append(lambda storage: create(storage, NewRun(NOT_TEXT, *PAIRS[0], 1, b"", now, now)))
         expected = [self.portal.call(answer, self.memory, verb) for verb in verbs]
 
-        actual = self.portal.call(together, *(partial(answer, self.sqlite, verb) for verb in verbs))
+        actual = self.portal.call(together, *(partial(answer, self.other, verb) for verb in verbs))
 
         assert expected == actual
 
@@ -328,15 +338,15 @@ class Agreement(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        """Close the file and open it with another adapter."""
-        self.portal.call(self.sqlite.close)
-        self.sqlite = self.another()
-        self.portal.call(self.sqlite.initialize)
+        """Close the storage and open it with another adapter."""
+        self.portal.call(self.other.close)
+        self.other = self.another()
+        self.portal.call(self.other.initialize)
 
     @invariant()
     def same_rows(self) -> None:
         """Every row and every journal is the same."""
-        expected, actual = (self.portal.call(self.rows, storage) for storage in (self.memory, self.sqlite))
+        expected, actual = (self.portal.call(self.rows, storage) for storage in (self.memory, self.other))
         assert expected == actual
 
     async def rows(self, storage: StorageAdapter) -> list[Any]:
@@ -355,6 +365,28 @@ class AgreementOnTrio(Agreement):
     backend = "trio"
 
 
+class AgreementWithPostgres(Agreement):
+    """Memory beside Postgres."""
+
+    # Postgres writes bytes as a text, in words of its own, where a column asks for one.
+    spoilt_entry = Entry("\ud800", "step", "s", False, b"", 1, 0, 0)
+
+    def __init__(self, schemas: Schemas, backend: str) -> None:
+        self.backend = backend
+        self.lending = schemas.lend()
+        self.place = self.lending.__enter__()
+        super().__init__()
+
+    def another(self) -> StorageAdapter:
+        """An adapter on the schema."""
+        return PostgresStorage(self.place.dsn, schema=self.place.schema, listen=False)
+
+    def teardown(self) -> None:
+        """Close everything, and give the schema back."""
+        super().teardown()
+        self.lending.__exit__(None, None, None)
+
+
 # Not shrunk, which would take minutes with a file for each try: the program that is printed has 40 steps at most.
 LIMITS = settings(
     max_examples=45, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
@@ -364,3 +396,10 @@ TestAgreement = Agreement.TestCase
 TestAgreement.settings = LIMITS
 TestAgreementOnTrio = AgreementOnTrio.TestCase
 TestAgreementOnTrio.settings = settings(LIMITS, max_examples=15)
+
+
+def test_agreement_with_postgres(schemas: Schemas, anyio_backend: str):
+    """Whatever is put to memory and to Postgres, they agree; few programs, because each verb is a journey."""
+    run_state_machine_as_test(
+        lambda: AgreementWithPostgres(schemas, anyio_backend), settings=settings(LIMITS, max_examples=5)
+    )

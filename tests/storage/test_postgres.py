@@ -424,7 +424,7 @@ async def test_a_closed_adapter_says_so(place: Place, beside: Outside):
     connection is left."""
     storage = adapter(place)
     for _ in range(2):
-        with pytest.raises(StorageError, match="is not open; enter the engine, or await"):
+        with pytest.raises(StorageError, match="is not open; enter the engine"):
             await storage.get_run("r")
         with pytest.raises(StorageError, match="is not open"):
             storage.transact(Lease("r", "l"), "0", "t", lambda _: b"")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from anyio import create_task_group, to_thread
+from msgspec.structs import replace
 from psycopg.conninfo import make_conninfo
 
 from reflow import RunStatus, StorageError
@@ -318,3 +319,14 @@ async def test_one_that_cannot_be_redone_hurts_itself(pair: Pair):
     answers = await together(*(bound(make, number) for number in range(6)))
 
     assert [True, True, True, "create_runs", True, True] == answers
+
+
+@pytest.mark.parametrize("spoilt", [{"position": b"0"}, {"name": 5}, {"payload": "text"}, {"recorded_at": "5"}])
+async def test_a_value_of_another_type_is_refused(pair: Pair, spoilt: dict[str, Any]):
+    """An entry with bytes for a text, a text for bytes, or such, is a StorageError, though arrays would take it."""
+    lease = await hold(pair[0])
+
+    with pytest.raises(StorageError, match="belongs"):
+        await pair[0].save_progress(progress(lease, entries=[replace(entry("0"), **spoilt)]))
+
+    assert [] == (await pair[0].get_journal("r")).entries

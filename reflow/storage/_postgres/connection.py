@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
 from psycopg.sql import Identifier
 
 from reflow.errors import StorageAccessError, StorageError
@@ -96,6 +97,9 @@ class ServerDatabase:
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor[tuple[Any, ...]]:
         """Perform a statement."""
+        if self._is_shared:
+            # What others have set on the connection is theirs.
+            self._connection.row_factory = tuple_row
         cursor = self._connection.cursor(binary=True)
         if self._is_shared:
             register(cursor.adapters)

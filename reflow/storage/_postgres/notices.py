@@ -94,9 +94,19 @@ class _Notifier:
             self._connection.close()
 
     def _notify(self) -> None:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._server.connect()
-        self._connection.execute("select pg_notify(%s::text, '')", (_channel(self._server),))
+        connection = self._connection
+        if connection and not connection.closed:
+            try:
+                self._send(connection)
+                return
+            except psycopg.OperationalError:
+                # It broke while nobody used it; if this is not about that, the next one will say so.
+                connection.close()
+        self._connection = self._server.connect()
+        self._send(self._connection)
+
+    def _send(self, connection: Connection[tuple[Any, ...]]) -> None:
+        connection.execute("select pg_notify(%s::text, '')", (_channel(self._server),))
 
 
 class _Listener:

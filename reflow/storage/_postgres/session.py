@@ -87,8 +87,13 @@ class ServerSession:
 
     @property
     def is_open(self) -> bool:
-        """Whether a transaction is open."""
-        return self._connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        """Whether a transaction is open, in which nothing has failed."""
+        return self._connection.info.transaction_status == TransactionStatus.INTRANS
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has broken; closed by whoever used it, it has not."""
+        return self._connection.broken
 
     def lock(self, runs: Sequence[str]) -> None:
         """Lock the rows of these runs and of their parents, in order of their ids."""

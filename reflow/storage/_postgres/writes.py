@@ -12,6 +12,7 @@ two.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import NoneType
 from typing import Any
 
 from msgspec.structs import astuple
@@ -28,27 +29,34 @@ __all__ = ["create_runs_of_each", "save_progress"]
 
 _TYPES = {
     **dict.fromkeys(("version", "rules", "priority", "due_at", "created_at", "updated_at"), "bigint"),
-    **dict.fromkeys(("failed", "attempts", "started_at", "recorded_at"), "bigint"),
+    **dict.fromkeys(("failed", "attempts", "started_at", "recorded_at", "first", "seq"), "bigint"),
     **dict.fromkeys(("input", "payload", "digest"), "bytea"),
 }
 
 
+_PYTHON_TYPES = {"bigint": int, "bytea": bytes, "text": str}
+
+
 def _arrays(columns: str) -> str:
     """Marks for arrays of these columns, with their types."""
-    return ", ".join(f"?::{_TYPES.get(column.strip(), 'text')}[]" for column in columns.split(","))
+    return ", ".join(f"?::{kind}[]" for kind in _types(columns))
+
+
+def _types(columns: str) -> list[str]:
+    return [_TYPES.get(column.strip(), "text") for column in columns.split(",")]
 
 
 _CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
     from unnest({_arrays(NEW_RUN)}) with ordinality as new ({NEW_RUN}, place)
     order by place on conflict do nothing returning run_id"""
+_ADDED = f"run_id, lease, first, seq, {ENTRY}"
 # Laterally, each with a limit: a plan that joins may read all runs, and does while a table is new and nothing is known
 # of it. `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
 # Of runs that were idle the row is written too. Where somebody has locked it, that is left to the attempt with locks:
 # this one, which locks in no order, waits for nobody.
 _APPEND = f"""with held as materialized (
     select run.id as run, run.idle_claims, added.*
-    from unnest(?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
-        as added (run_id, lease, first, seq, {ENTRY})
+    from unnest({_arrays(_ADDED)}) as added ({_ADDED})
     cross join lateral (
         select id, idle_claims from reflow_run where run_id = added.run_id and lease_id = added.lease limit 1
     ) as run
@@ -59,33 +67,25 @@ _APPEND = f"""with held as materialized (
         select id from reflow_run where id = idle.run and lease_id = idle.lease limit 1 for no key update skip locked
     ) as free
     where run.id = free.id returning run.id
-), added as materialized (
-    select * from held where idle_claims = 0 or run in (select id from not_idle)
 ), appended as (
-    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from added
-) select count(distinct run) from added"""
-_INPUT = NEW_RUN.split(",").index(" input")
-_PAYLOAD = ["run_id", "lease", "first", "seq", *ENTRY.split(", ")].index("payload")
+    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from held
+    where idle_claims = 0 or run in (select id from not_idle) returning run
+) select count(distinct run) from appended"""
 
 
 def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list[list[tuple[RunRow, bool]]]:
     """Clauses C, for all calls together."""
     new_runs = [run for runs in calls for run in runs]
+    if len({run.run_id for run in new_runs}) < len(new_runs):
+        # The statement would not say which of those with one id it has created.
+        return verbs.create_runs_of_each(db, calls)
     if not new_runs:
         return [[] for _ in calls]
     rows = map(new_run_values, new_runs)
-    created = {run_id for (run_id,) in db.execute(_CREATE, _columns(rows, _INPUT))}
-    tag(db, [run for run in {run.run_id: run for run in reversed(new_runs)}.values() if run.run_id in created])
-    answers = iter([_created_or_known(db, run, created) for run in new_runs])
+    created = {run_id for (run_id,) in db.execute(_CREATE, _columns(rows, NEW_RUN))}
+    tag(db, [run for run in new_runs if run.run_id in created])
+    answers = iter([(run.row(), True) if run.run_id in created else (known_run(db, run), False) for run in new_runs])
     return [[next(answers) for _ in runs] for runs in calls]
-
-
-def _created_or_known(db: Database, new: NewRun, created: set[str]) -> tuple[RunRow, bool]:
-    if new.run_id in created:
-        # The first of them; another one with this id in the same calls was not created.
-        created.remove(new.run_id)
-        return new.row(), True
-    return known_run(db, new), False
 
 
 def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
@@ -119,14 +119,15 @@ def _appended(db: Database, progresses: Sequence[Progress]) -> int:
         for progress in progresses
         for n, entry in enumerate(progress.entries)
     ]
-    [count] = db.execute(_APPEND, _columns(rows, _PAYLOAD)).fetchone()
+    [count] = db.execute(_APPEND, _columns(rows, _ADDED)).fetchone()
     return int(count)
 
 
-def _columns(rows: Iterable[tuple[Any, ...]], of_bytes: int) -> list[list[Any]]:
-    """One array a column. A text where bytes belong is refused here: cast as a whole array, it would be let through."""
+def _columns(rows: Iterable[tuple[Any, ...]], names: str) -> list[list[Any]]:
+    """One array a column. What is of another type is refused here: cast as a whole array, it would be let through."""
     columns = [list(column) for column in zip(*rows, strict=True)]
-    for value in columns[of_bytes]:
-        if not isinstance(value, bytes):
-            raise TypeError(f"{type(value).__name__} where bytes belong")
+    for column, kind in zip(columns, _types(names), strict=True):
+        for found in set(map(type, column)) - {_PYTHON_TYPES[kind], NoneType}:
+            if not issubclass(found, _PYTHON_TYPES[kind]):
+                raise TypeError(f"{found.__name__} where {kind} belongs")
     return columns

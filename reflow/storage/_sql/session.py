@@ -96,7 +96,12 @@ class Session(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether a transaction is open."""
+        """Whether a transaction is open, and can be committed."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection has broken."""
         ...
 
     def lock(self, runs: Sequence[str]) -> None:

@@ -35,6 +35,11 @@ class FileSession:
         """Whether a transaction is open."""
         return self._db.in_transaction
 
+    @property
+    def is_lost(self) -> bool:
+        """Never: a file is always there."""
+        return False
+
     def lock(self, runs: Sequence[str]) -> None:
         """The file is locked already."""
 

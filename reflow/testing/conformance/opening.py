@@ -264,6 +264,19 @@ async def c6_many_are_created_at_once(storage: StorageAdapter, another: Another)
     expect([], await storage.create_runs([]))
 
 
+async def c6_an_id_twice_and_a_known_key(storage: StorageAdapter, another: Another) -> None:
+    """Where a run is not created because its key is known, the next one of its id in the same call is, with its own
+    tags and input."""
+    known, _ = await create(storage, new_run("known", idempotency_key="key"))
+    second = new_run("x", input=b"second", tags=("second",))
+
+    answers = await storage.create_runs([new_run("x", idempotency_key="key", tags=("first",)), second])
+
+    expect([(known, False), (second.row(), True)], answers)
+    expect([second.row()], (await storage.list_runs(RunFilter(tags=("second",)), limit=9)).rows)
+    expect([], (await storage.list_runs(RunFilter(tags=("first",)), limit=9)).rows)
+
+
 async def c6_all_or_none_are_created(storage: StorageAdapter, another: Another) -> None:
     """Where one run of a call cannot be stored, none of them is."""
     for spoilt in (new_run(NOT_TEXT), new_run("s", tags=("\ud800",)), new_run("s", priority=2**64)):

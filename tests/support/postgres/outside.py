@@ -18,16 +18,26 @@ _OTHERS = "from pg_stat_activity where application_name = current_setting('searc
 
 
 class Outside:
-    """Statements on the tables of a place; each is a transaction, unless `begin` is one of them."""
+    """Statements on the tables of a place; each is a transaction, unless `begin` is one of them.
+
+    What others do is looked at through another connection: within a transaction it seems to stand still.
+    """
 
     def __init__(self, place: Place) -> None:
-        self.connection = psycopg.connect(place.dsn, autocommit=True, application_name="outside")
-        self.connection.execute(SQL("set search_path = {}").format(Identifier(place.schema)))
+        self._connection, self._looking = (
+            psycopg.connect(place.dsn, autocommit=True, application_name="outside") for _ in range(2)
+        )
+        for connection in (self._connection, self._looking):
+            connection.execute(SQL("set search_path = {}").format(Identifier(place.schema)))
+
+    def close(self) -> None:
+        """Disconnect; what was begun is undone."""
+        self._connection.close()
+        self._looking.close()
 
     def __call__(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows that a statement gives."""
-        cursor = self.connection.execute(statement.encode(), values or None)
-        return cursor.fetchall() if cursor.description else []
+        return _rows(self._connection, statement, values)
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The value that a statement gives."""
@@ -37,7 +47,7 @@ class Outside:
     async def soon(self, statement: str, values: Sequence[Any] = ()) -> None:
         """Return when the statement, asked again and again, gives true."""
         with fail_after(_LIMIT_S):
-            while not await to_thread.run_sync(self.one, statement, values):
+            while [(True,)] != await to_thread.run_sync(_rows, self._looking, statement, values):
                 pass
 
     async def somebody_waits(self) -> None:
@@ -46,11 +56,18 @@ class Outside:
 
     def others(self, doing: str = "%") -> list[int]:
         """The processes of the connections that adapters have, by what they did last."""
-        return [pid for (pid,) in self(f"select pid {_OTHERS} and query like %s order by pid", (doing,))]
+        return [pid for (pid,) in _rows(self._looking, f"select pid {_OTHERS} and query like %s", (doing,))]
 
     def terminate(self, doing: str = "%") -> int:
         """End these connections; how many there were."""
-        return len(self(f"select pg_terminate_backend(pid, 10000) {_OTHERS} and query like %s", (doing,)))
+        return len(
+            _rows(self._looking, f"select pg_terminate_backend(pid, 10000) {_OTHERS} and query like %s", (doing,))
+        )
+
+
+def _rows(connection: psycopg.Connection[Any], statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    cursor = connection.execute(statement.encode(), values or None)
+    return cursor.fetchall() if cursor.description else []
 
 
 @contextmanager
@@ -60,4 +77,4 @@ def outside(place: Place) -> Iterator[Outside]:
     try:
         yield beside
     finally:
-        beside.connection.close()
+        beside.close()

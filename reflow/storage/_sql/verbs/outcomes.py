@@ -5,10 +5,11 @@ from __future__ import annotations
 from reflow.storage._sql.session import Database
 from reflow.storage.records import Lease
 
-__all__ = ["get_outcome", "put_outcome"]
+__all__ = ["get_outcome", "is_held", "put_outcome"]
 
 _GET = """select payload from reflow_outcome
     where run = (select id from reflow_run where run_id = ?) and position = ? and name = ?"""
+_HELD = "select 1 from reflow_run where run_id = ? and lease_id = ?"
 _PUT = """insert into reflow_outcome (run, position, name, payload)
     select id, ?, ?, ? from reflow_run where run_id = ? and lease_id = ?
     on conflict (run, position) do update set name = excluded.name, payload = excluded.payload"""
@@ -18,6 +19,11 @@ def get_outcome(db: Database, run_id: str, position: str, name: str) -> bytes | 
     """The outcome of the step of this name at this position, where there is one."""
     row = db.execute(_GET, (run_id, position, name)).fetchone()
     return bytes(row[0]) if row else None
+
+
+def is_held(db: Database, lease: Lease) -> bool:
+    """Whether a lease is held; somebody may take the run over at any time."""
+    return db.execute(_HELD, (lease.run_id, lease.lease_id)).fetchone() is not None
 
 
 def put_outcome(db: Database, lease: Lease, position: str, name: str, payload: bytes) -> bool:
