@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from anyio import (
     CancelScope,
@@ -56,7 +56,7 @@ class StepInfo(Struct, frozen=True):
         return f"{stem_of(self.run_id, self.generation)}:{self.position}"
 
 
-class Attempt(NamedTuple):
+class Attempt(Struct, frozen=True):
     """What came of one attempt: a value, or an error."""
 
     value: Any

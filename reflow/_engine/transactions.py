@@ -10,7 +10,9 @@ Who performs a run says, in the run's own context, by which storage, lease and c
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from reflow._core.steps import Step
 from reflow.codec import Codec
@@ -21,7 +23,7 @@ from reflow.storage.records import Lease
 __all__ = ["Here", "called_in_transaction", "here"]
 
 
-class Here(NamedTuple):
+class Here(Struct, frozen=True):
     """For whom transactions are."""
 
     storage: StorageAdapter

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from msgspec import Struct
+
 __all__ = ["Database", "Job", "Rows", "Session", "Verb"]
 
 A = TypeVar("A")
@@ -52,23 +54,20 @@ Verb = Callable[[Database, Sequence[A]], Sequence[R]]
 """What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
 
 
-class Job:
+class Job(Struct, eq=False):
     """One call of a verb, and what came of it.
 
     `runs` are those that nobody else may write meanwhile. `is_news` says that other processes may have something to do
     because of it.
     """
 
-    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "verb")
-
-    def __init__(self, name: str, verb: Verb[Any, Any], argument: Any, runs: Sequence[str], is_news: bool) -> None:
-        self.name = name
-        self.verb = verb
-        self.argument = argument
-        self.runs = runs
-        self.is_news = is_news
-        self.answer: Any = None
-        self.error: Exception | None = None
+    name: str
+    verb: Verb[Any, Any]
+    argument: Any
+    runs: Sequence[str]
+    is_news: bool
+    answer: Any = None
+    error: Exception | None = None
 
 
 class Session(Protocol):
