@@ -139,13 +139,11 @@ class SQLStorage:
         """Clauses F."""
         for run_id in progress.cancelled:
             self._listeners.wake(run_id)
-        if progress.is_news:
+        if is_news := progress.is_news:
             self._listeners.wake()
         runs = () if progress.is_plain else (progress.lease.run_id, *progress.cancelled)
         writing = self._opened("save_progress").writing
-        return await writing.submit(
-            "save_progress", self._writes.save_progress, progress, runs=runs, is_news=progress.is_news
-        )
+        return await writing.submit("save_progress", self._writes.save_progress, progress, runs=runs, is_news=is_news)
 
     async def get_run(self, run_id: str) -> RunRow | None:
         """Clauses G."""
