@@ -117,7 +117,8 @@ class Lane:
     def looking(self, look: Callable[[], object]) -> Generator[None]:
         """Have `look` called in the thread of the lane, whenever there is time but not all the time."""
         self._looks.append(look)
-        # The thread may be waiting without a limit.
+        # At once, the first time; and the thread may be waiting without a limit.
+        self._look_at = 0.0
         self._hand_over(_Batch())
         try:
             yield
