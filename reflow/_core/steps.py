@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import partial
-from types import MethodType
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, overload
+from types import FrameType, FunctionType, MethodType
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 from weakref import ref
 
 from msgspec import UNSET, Struct, UnsetType
@@ -96,7 +95,8 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Step[Any]:
     starts, and is read back as the annotated return type. A crash between the side effect and the commit repeats the
     body: `current_step().idempotency_key` is the same each time.
 
-    Raises `ConfigError` where `fn` is not a function to be called, or an argument is a command, and says what to write.
+    Raises `ConfigError` where `fn` is not a function to be called, the arguments are not those that it takes, or one is
+    a command, and says what to write.
     """
     return _made(fn, args, kwargs)
 
@@ -122,35 +122,82 @@ def _made(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any], in_transact
     for argument in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(argument, Command):
             raise ConfigError(f"a step's argument is the command {argument.name!r}; yield it first and pass its result")
-    body = _body_of(fn)
+    # The body of a transaction is given a connection first.
+    given = (None, *args) if in_transaction else args
+    body = _body_of(fn, (len(given), *kwargs) if kwargs else len(given), (fn, given, kwargs))
     made: Step[Any] = Step(fn, args, kwargs, body.name, body, in_transaction=in_transaction)
     noted(made)
     return made
 
 
-_bodies: dict[int, tuple[ref[Any], StepBody]] = {}
+class _Known(NamedTuple):
+    """What is known of a function. Its `shapes` are those of calls whose arguments have been seen to fit: how many by
+    position, and the names of the others. Nothing else decides it, so it need not be looked at again."""
+
+    function: Callable[[], Any]
+    body: StepBody
+    shapes: set[object]
 
 
-def _body_of(fn: Any) -> StepBody:
-    """What is known of `fn`, by its identity: functions need not be hashable, and nothing is kept alive."""
-    known = _bodies.get(id(fn))
-    if known is not None and known[0]() is fn:
-        return known[1]
-    inner = fn
-    while isinstance(inner, partial):
-        inner = inner.func
-    if isinstance(inner, MethodType):
-        inner = inner.__func__
-    if inner is not fn:
-        return _body_of(inner)
-    body = _read_body(fn)
+_Given: TypeAlias = "tuple[Any, tuple[Any, ...], dict[str, Any]]"
+_MOST_SHAPES = 100
+_known: dict[int, _Known] = {}
 
-    def forget(_: ref[Any], key: int = id(fn), bodies: dict[int, Any] = _bodies) -> None:
-        bodies.pop(key, None)
 
-    with suppress(TypeError):  # there are no weak references to some objects with slots
-        _bodies[id(fn)] = ref(fn, forget), body
-    return body
+def _body_of(fn: Any, shape: object, given: _Given) -> StepBody:
+    """What is known of `fn`, by its identity: functions need not be hashable, and nothing is kept alive.
+
+    `given` is what `step` was given, a call of this `shape`; `fn` is what is within.
+    """
+    known = _known.get(id(fn))
+    if known is None or known.function() is not fn:
+        if isinstance(fn, partial):
+            return _body_of(fn.func, (len(fn.args), *fn.keywords, shape), given)
+        if isinstance(fn, MethodType):
+            return _body_of(fn.__func__, ("bound", shape), given)
+        known = _read(fn)
+    if shape not in known.shapes:
+        # Where it has a `__signature__`, what that says need not be what a call is held to.
+        if isinstance(fn, FunctionType) and not hasattr(fn, "__signature__"):
+            _check_arguments(fn, *given)
+        if len(known.shapes) < _MOST_SHAPES:
+            known.shapes.add(shape)
+    return known.body
+
+
+def _read(fn: Any) -> _Known:
+    body, shapes = _read_body(fn), set[object]()
+
+    def forget(_: ref[Any], key: int = id(fn), known: dict[int, Any] = _known) -> None:
+        known.pop(key, None)
+
+    try:
+        _known[id(fn)] = known = _Known(ref(fn, forget), body, shapes)
+    except TypeError:
+        # There are no weak references to some objects with slots.
+        return _Known(lambda: None, body, shapes)
+    return known
+
+
+def _check_arguments(inner: FunctionType, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise where `fn`, a function written in Python or what has it within, does not take these arguments: now, and not
+    when the body is called, where it would look like any failure, and be tried again."""
+    try:
+        inspect.signature(fn, follow_wrapped=False).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        # The latter of a partial that is wrong in itself.
+        parameters = inspect.signature(inner, follow_wrapped=False).parameters.values()
+        takes = inspect.Signature([each.replace(annotation=each.empty) for each in parameters])
+        problem = f"{error.__cause__ or error}; it takes {takes} ({_written_at()})"
+        raise ConfigError(f"step {inner.__name__!r}: {problem}") from None
+
+
+def _written_at() -> str:
+    """`file:line` of the call of `step`."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
 
 
 def _read_body(function: Any) -> StepBody:

@@ -31,7 +31,10 @@ from reflow.storage.records import Ending
 
 __all__ = ["Engine"]
 
+# How often to look for ends in other processes: at least; at most, and for each that is waited for.
 _LOOK_US = 500_000
+_LOOK_SOON_US = 20_000
+_LOOK_EACH_US = 4_000
 # Clocks drift apart by a few milliseconds in that time.
 _ASK_FOR_THE_TIME_US = 30_000_000
 # So often in a row a run may be claimed without getting anywhere.
@@ -111,6 +114,8 @@ class Engine(Client):
         self._tasks: TaskGroup | None = None
         # Looked up once, while this is entered: it is asked for with every run.
         self._ends_here: Ends | None = None
+        # Set when somebody may have ended a run elsewhere.
+        self._written = Event()
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
@@ -125,7 +130,7 @@ class Engine(Client):
         await tasks.__aenter__()
         self._worker.poke()
         tasks.start_soon(self._worker.serve)
-        tasks.start_soon(self._storage.listen, self._worker.poke)
+        tasks.start_soon(self._storage.listen, self._hinted)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
         if self._follows:
@@ -204,11 +209,23 @@ class Engine(Client):
     def _tells_ends(self) -> bool:
         return self._tasks is not None
 
+    def _hinted(self, run_id: str | None) -> None:
+        self._worker.poke(run_id)
+        if run_id is None:
+            self._written.set()
+
     async def _look_for_ends(self) -> None:
-        """What ends in another process gives no signal: now and then, have everybody who waits look."""
+        """What ends in another process gives no signal: have everybody who waits look, soon after somebody has written,
+        and now and then. The more there are, the longer the pauses, so that it never is much work."""
+        ends, looked_at, look_at = self._ends, 0, self._clock.now() + _LOOK_US
         while True:
-            await self._clock.wait(Event(), self._clock.now() + _LOOK_US)
-            self._ends.look()
+            self._written = Event()
+            await self._clock.wait(self._written, look_at)
+            pause_us = min(max(_LOOK_SOON_US, _LOOK_EACH_US * len(ends)), _LOOK_US)
+            await self._clock.wait(Event(), looked_at + pause_us)
+            ends.look()
+            looked_at = self._clock.now()
+            look_at = looked_at + _LOOK_US
 
     async def _keep_time(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from typing import get_args
 
 from reflow.errors import ConfigError
 from reflow.storage._sql.lane import Lane
+from reflow.storage._sql.session import named_by
 from reflow.storage._sql.storage import Lanes, SQLStorage, Writes
 from reflow.storage._sql.transactions import Transactions
 
@@ -63,8 +64,10 @@ class PostgresStorage(SQLStorage):
         try:
             self.server = Server(dsn, schema, prepare)
         except (psycopg.Error, TypeError, AttributeError):
+            # Not quoted: it may have a password in it.
             raise ConfigError(
-                f"dsn is {dsn!r}; write a text like 'postgresql://user@host/database' or 'host=... dbname=...'"
+                "dsn is no connection string; write a text like 'postgresql://user@host/database' or "
+                "'host=... dbname=...'"
             ) from None
         self.schema = schema
         self.durability: Durability = durability
@@ -80,19 +83,16 @@ class PostgresStorage(SQLStorage):
         return await self._read("time", server_time)
 
     def _open_lanes(self) -> Lanes:
-        try:
-            with ExitStack() as opened:
-                lone = save_progress if self.durability == "full" else None
-                session = ServerSession(self.server, begin_writing(self.durability), self._tell, lone)
-                writing = opened.enter_context(closing(session))
-                self.server.check(writing.connection)
-                migrate(self.server, writing.connection)
-                reading = opened.enter_context(closing(ServerSession(self.server, begin_reading)))
-                if self._may_listen:
-                    self._notices = Notices(self.server, self._listeners.wake)
-                opened.pop_all()
-        except Exception as error:
-            raise self._named("open", error) from error
+        with named_by(self._named, "open"), ExitStack() as opened:
+            lone = save_progress if self.durability == "full" else None
+            session = ServerSession(self.server, begin_writing(self.durability), self._tell, lone)
+            writing = opened.enter_context(closing(session))
+            self.server.check(writing.connection)
+            migrate(self.server, writing.connection)
+            reading = opened.enter_context(closing(ServerSession(self.server, begin_reading)))
+            if self._may_listen:
+                self._notices = Notices(self.server, self._listeners.wake)
+            opened.pop_all()
         return Lanes(Lane(writing, "writing"), Lane(reading, "reading"), Transactions(self._new_session))
 
     def _new_session(self) -> ServerSession:

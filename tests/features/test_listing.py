@@ -21,17 +21,12 @@ from reflow import (
 )
 from reflow._core.duration import from_micros
 from reflow._core.journal import NEVER, Timer
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.parked import child_of, leave
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def broken() -> None:

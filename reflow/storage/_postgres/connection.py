@@ -65,7 +65,9 @@ class Server:
         """What `error` is called outside: itself, unless it comes from the driver."""
         named: StorageError
         text = f"{self.name}: {str(error).strip()}"
-        if isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_NO_ACCESS):
+        # What fails before there is a connection has no code.
+        is_unreachable = verb == "open" and isinstance(error, psycopg.OperationalError)
+        if is_unreachable or (isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_NO_ACCESS)):
             named = StorageAccessError(verb, text)
         # The latter three are what the driver says of values that no column takes, such as an integer of 65 bits.
         elif isinstance(error, (psycopg.Error, OverflowError, ValueError, TypeError)):
@@ -106,8 +108,9 @@ class ServerDatabase:
     def _text(self, statement: str) -> bytes:
         text = self._texts.get(statement)
         if text is None:
-            there = _TABLE.sub(lambda found: f"{self._schema}.{found[1]}", statement)
-            text = self._texts[statement] = there.replace("?", "%b").encode()
+            schema = self._schema.replace("%", "%%")
+            there = _TABLE.sub(lambda found: f"{schema}.{found[1]}", statement.replace("?", "%b"))
+            text = self._texts[statement] = there.encode()
         return text
 
 

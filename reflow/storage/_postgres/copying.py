@@ -15,6 +15,7 @@ from reflow.storage._postgres.connection import Server, ServerDatabase
 from reflow.storage._postgres.schema import migrate, version_of
 from reflow.storage._postgres.session import begin_reading
 from reflow.storage._sql.copying import Row
+from reflow.storage._sql.session import named_by
 from reflow.storage._sql.tables import VERSION
 
 __all__ = ["ServerTables", "reading", "writing"]
@@ -36,14 +37,14 @@ class ServerTables:
 
     def columns(self, table: str) -> tuple[str, ...]:
         """The names of all columns, as the server has them."""
-        with _translated(self._server):
+        with named_by(self._server.named, "copy"):
             names = self._db.execute(_COLUMNS, (self._server.schema, table.removeprefix("reflow_"))).fetchall()
         return tuple(name for (name,) in names)
 
     def rows(self, table: str, columns: tuple[str, ...]) -> Iterator[Row]:
         """All rows, some thousands at a time."""
         query = SQL("select {} from {}").format(SQL(", ").join(map(Identifier, columns)), self._place(table))
-        with _translated(self._server), self._connection.cursor("reflow_copy", binary=True) as cursor:
+        with named_by(self._server.named, "copy"), self._connection.cursor("reflow_copy", binary=True) as cursor:
             cursor.itersize = _ROWS_AT_ONCE
             yield from cursor.execute(query)
 
@@ -52,7 +53,7 @@ class ServerTables:
         marks = ", ".join("?" * len(columns))
         statement = f"insert into {table} ({', '.join(columns)}) values ({marks})"
         rows = iter(rows)
-        with _translated(self._server):
+        with named_by(self._server.named, "copy"):
             while some := list(islice(rows, _ROWS_AT_ONCE)):
                 self._db.executemany(statement, some)
             if table == "reflow_run":
@@ -60,7 +61,7 @@ class ServerTables:
 
     def held_leases(self, now: int) -> int:
         """How many runs have a lease that is not over."""
-        with _translated(self._server):
+        with named_by(self._server.named, "copy"):
             [count] = self._db.execute(_HELD, (now,)).fetchone() or (0,)
         return int(count)
 
@@ -71,7 +72,7 @@ class ServerTables:
 @contextmanager
 def reading(server: Server) -> Generator[ServerTables]:
     """The tables of a schema that exists, as they are at one moment: what others write meanwhile is not seen."""
-    with _translated(server), closing(server.connect()) as connection:
+    with named_by(server.named, "copy"), closing(server.connect()) as connection:
         connection.execute(begin_reading.encode())
         version = version_of(server, connection)
         if version != VERSION:
@@ -86,19 +87,8 @@ def reading(server: Server) -> Generator[ServerTables]:
 @contextmanager
 def writing(server: Server) -> Generator[ServerTables]:
     """The tables of a schema, made where there is none; what was written is kept when this is left without an error."""
-    with _translated(server), closing(server.connect()) as connection:
+    with named_by(server.named, "copy"), closing(server.connect()) as connection:
         server.check(connection)
         migrate(server, connection)
         with connection.transaction():
             yield ServerTables(server, connection)
-
-
-@contextmanager
-def _translated(server: Server) -> Generator[None]:
-    """Raise what the driver raises as `StorageError`."""
-    try:
-        yield
-    except Exception as error:
-        if (named := server.named("copy", error)) is error:
-            raise
-        raise named from error

@@ -30,6 +30,8 @@ _WORD = re.compile("|".join(("" if word[0] == " " else r"\b") + re.escape(word) 
 # Rows of runs are changed often: a claim, a heartbeat, an end.
 _TUNING = """alter table reflow_run set (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_cost_delay = 0)"""
+# Not `to_regclass`: that remembers that there was none, while the lock was waited for.
+_IS_THERE = "select 1 from pg_tables where schemaname = ?::text and tablename = 'schema'"
 
 
 def migrate(server: Server, connection: Connection[tuple[Any, ...]]) -> None:
@@ -61,8 +63,7 @@ def _in_our_words(statement: str) -> str:
 def version_of(server: Server, connection: Connection[tuple[Any, ...]]) -> int:
     """The version of the tables that are there, 0 where there are none; `StorageSchemaError` for a newer one."""
     db = ServerDatabase(connection, server.schema)
-    name = Identifier(server.schema, "schema").as_string()
-    [is_there] = db.execute("select to_regclass(?::text) is not null", (name,)).fetchone() or [False]
+    is_there = db.execute(_IS_THERE, (server.schema,)).fetchone()
     version: int = (db.execute("select version from reflow_schema").fetchone() or [0])[0] if is_there else 0
     refuse_newer(version, server.name)
     return version

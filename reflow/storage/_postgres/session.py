@@ -48,7 +48,7 @@ begin_reading = f"begin isolation level repeatable read read only; {_BY_INDEX}"
 
 def begin_writing(durability: Durability) -> str:
     """What opens a transaction that writes. `full`, the server's own setting, is left alone."""
-    begin = f"begin; {_BY_INDEX}"
+    begin = f"begin isolation level read committed; {_BY_INDEX}"
     return begin if durability == "full" else f"{begin}; set local synchronous_commit = off"
 
 
@@ -100,6 +100,8 @@ class ServerSession:
         self._is_committing = False
         self._is_news = any(job.is_news for job in jobs)
         runs = [run for job in jobs for run in job.runs]
+        if attempt:
+            runs += [run for job in jobs for run in job.runs_again]
         self._has_transaction = attempt > 0 or bool(runs) or not jobs or any(job.verb is not self._lone for job in jobs)
         tries = 0
         while True:

@@ -43,6 +43,8 @@ _CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
     order by place on conflict do nothing returning run_id"""
 # Laterally, each with a limit: a plan that joins may read all runs, and does while a table is new and nothing is known
 # of it. `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
+# Of runs that were idle the row is written too. Where somebody has locked it, that is left to the attempt with locks:
+# this one, which locks in no order, waits for nobody.
 _APPEND = f"""with held as materialized (
     select run.id as run, run.idle_claims, added.*
     from unnest(?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
@@ -53,12 +55,15 @@ _APPEND = f"""with held as materialized (
     where first = 0 or exists (select 1 from reflow_entry as entry where entry.run = run.id and entry.seq = first - 1)
 ), not_idle as (
     update reflow_run as run set idle_claims = 0
-    from (select distinct run, lease from held where idle_claims > 0) as idle
-    where run.id = idle.run and run.lease_id = idle.lease
+    from (select distinct run, lease from held where idle_claims > 0) as idle cross join lateral (
+        select id from reflow_run where id = idle.run and lease_id = idle.lease limit 1 for no key update skip locked
+    ) as free
+    where run.id = free.id returning run.id
+), added as materialized (
+    select * from held where idle_claims = 0 or run in (select id from not_idle)
 ), appended as (
-    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from held
-) select count(distinct run) from held"""
-_LOCK = "select 1 from reflow_run where run_id = any(?::text[]) order by id for no key update"
+    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from added
+) select count(distinct run) from added"""
 _INPUT = NEW_RUN.split(",").index(" input")
 _PAYLOAD = ["run_id", "lease", "first", "seq", *ENTRY.split(", ")].index("payload")
 
@@ -89,7 +94,7 @@ def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
     Of a run that is written in several ways at once, everything is done in order, under its lock.
     """
     if _was_tried(db):
-        return _save_under_locks(db, progresses)
+        return verbs.save_progress(db, progresses)
     locked = {progress.lease.run_id for progress in progresses if not progress.is_plain}
     is_locked = [progress.lease.run_id in locked or not progress.entries for progress in progresses]
     plain = [progress for progress, is_one in zip(progresses, is_locked, strict=True) if not is_one]
@@ -104,13 +109,9 @@ def _was_tried(db: Database) -> bool:
     return isinstance(db, ServerDatabase) and db.attempt > 0
 
 
-def _save_under_locks(db: Database, progresses: Sequence[Progress]) -> list[bool]:
-    db.execute(_LOCK, (sorted({progress.lease.run_id for progress in progresses}),))
-    return verbs.save_progress(db, progresses)
-
-
 def _appended(db: Database, progresses: Sequence[Progress]) -> int:
-    """Append the entries of these; to how many that was done, because they had their leases, and there is no gap."""
+    """Append the entries of these; to how many runs that was done, because they had their leases, there is no gap, and
+    nobody was in the way."""
     if not progresses:
         return 0
     rows = [

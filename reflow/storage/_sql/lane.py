@@ -91,11 +91,18 @@ class Lane:
         return LaneStatistics(self._commits, self._verbs)
 
     async def submit(
-        self, name: str, verb: Verb[A, R], argument: A, *, runs: Sequence[str] = (), is_news: bool = False
+        self,
+        name: str,
+        verb: Verb[A, R],
+        argument: A,
+        *,
+        runs: Sequence[str] = (),
+        runs_again: Sequence[str] = (),
+        is_news: bool = False,
     ) -> R:
-        """The answer of `verb` to `argument`, from a transaction that is committed when this returns. `runs` and
-        `is_news` are told to the session, see `Job`."""
-        job = Job(name, verb, argument, runs, is_news)
+        """The answer of `verb` to `argument`, from a transaction that is committed when this returns. `runs`,
+        `runs_again` and `is_news` are told to the session, see `Job`."""
+        job = Job(name, verb, argument, runs, runs_again, is_news)
         batch = self._gathering.batch
         if batch is None:
             batch = self._gathering.batch = _Batch()

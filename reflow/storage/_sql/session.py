@@ -8,12 +8,13 @@ parent: SQLite locks the file, Postgres these runs. A row that does not exist ye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-__all__ = ["Database", "Job", "Rows", "Session", "Verb"]
+__all__ = ["Database", "Job", "Rows", "Session", "Verb", "named_by"]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -57,15 +58,16 @@ Verb = Callable[[Database, Sequence[A]], Sequence[R]]
 class Job(Struct, eq=False):
     """One call of a verb, and what came of it.
 
-    `runs` are those that nobody else may write meanwhile. `is_news` says that other processes may have something to do
-    because of it.
+    `runs` are those that nobody else may write meanwhile; `runs_again` are more of them, where it is tried again.
+    `is_news` says that other processes may have something to do because of it.
     """
 
     name: str
     verb: Verb[Any, Any]
     argument: Any
-    runs: Sequence[str]
-    is_news: bool
+    runs: Sequence[str] = ()
+    runs_again: Sequence[str] = ()
+    is_news: bool = False
     answer: Any = None
     error: Exception | None = None
 
@@ -115,3 +117,14 @@ class Session(Protocol):
     def close(self) -> None:
         """Close the connection."""
         ...
+
+
+@contextmanager
+def named_by(name: Callable[[str, Exception], Exception], verb: str) -> Generator[None]:
+    """Raise what the driver raises as what `name` calls it outside; leave all else as it is."""
+    try:
+        yield
+    except Exception as error:
+        if (named := name(verb, error)) is error:
+            raise
+        raise named from error

@@ -19,7 +19,7 @@ from reflow._core.status import RunStatus
 from reflow.errors import StorageError
 from reflow.storage._sql import verbs
 from reflow.storage._sql.lane import Lane, LaneStatistics, one_by_one
-from reflow.storage._sql.session import Database, Verb
+from reflow.storage._sql.session import Database, Verb, named_by
 from reflow.storage._sql.transactions import Transactions
 from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
@@ -139,11 +139,14 @@ class SQLStorage:
         """Clauses F."""
         for run_id in progress.cancelled:
             self._listeners.wake(run_id)
-        if is_news := progress.is_news:
+        if progress.is_news:
             self._listeners.wake()
-        runs = () if progress.is_plain else (progress.lease.run_id, *progress.cancelled)
+        own = (progress.lease.run_id,)
+        runs, again = ((), own) if progress.is_plain else ((*own, *progress.cancelled), ())
         writing = self._opened("save_progress").writing
-        return await writing.submit("save_progress", self._writes.save_progress, progress, runs=runs, is_news=is_news)
+        return await writing.submit(
+            "save_progress", self._writes.save_progress, progress, runs=runs, runs_again=again, is_news=progress.is_news
+        )
 
     async def get_run(self, run_id: str) -> RunRow | None:
         """Clauses G."""
@@ -256,7 +259,9 @@ class SQLStorage:
 
     def _opened(self, verb: str) -> Lanes:
         if self._lanes is None:
-            raise StorageError(verb, f"{self._name} is not open; enter the engine, or await storage.initialize()")
+            raise StorageError(
+                verb, f"{self._name} is not open; enter the engine or the client, or await storage.initialize()"
+            )
         return self._lanes
 
     # ---- in a worker thread; the lock puts those who open and close at once in a row ---------------------------------
@@ -270,10 +275,8 @@ class SQLStorage:
         with self._changing:
             if self._users == 0 and self._lanes is not None:
                 closing, self._lanes = self._lanes, None
-                try:
+                with named_by(self._named, "close"):
                     self._close_lanes(closing)
-                except Exception as error:
-                    raise self._named("close", error) from error
 
     def _close_lanes(self, lanes: Lanes) -> None:
         lanes.transactions.close()

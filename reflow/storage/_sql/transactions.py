@@ -10,12 +10,12 @@ outcome of the first, undoes what it has written, and gives that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from reflow.errors import ConfigError, StorageError
-from reflow.storage._sql.session import Session
+from reflow.storage._sql.session import Session, named_by
 from reflow.storage._sql.verbs.outcomes import get_outcome, put_outcome
 from reflow.storage.records import Lease
 
@@ -56,14 +56,14 @@ class Transactions:
 
 
 def _performed(session: Session, lease: Lease, position: str, name: str, body: Callable[[Any], bytes]) -> bytes:
-    with _named(session):
+    with named_by(session.named, "transact"):
         db = session.begin((), 0)
         known = get_outcome(db, lease.run_id, position, name)
     if known is None:
         payload = body(session.connection)
         if not session.is_open:
             raise ConfigError(f"the body of transaction {name!r} has ended the transaction; leave that to Reflow")
-        with _named(session):
+        with named_by(session.named, "transact"):
             session.lock([lease.run_id])
             known = get_outcome(db, lease.run_id, position, name)
             if known is None:
@@ -73,14 +73,3 @@ def _performed(session: Session, lease: Lease, position: str, name: str, body: C
                 return payload
     session.rollback()
     return known
-
-
-@contextmanager
-def _named(session: Session) -> Generator[None]:
-    """Errors of ours are called what they are for every verb; those of the body are not touched."""
-    try:
-        yield
-    except Exception as error:
-        if (named := session.named("transact", error)) is error:
-            raise
-        raise named from error

@@ -22,6 +22,7 @@ class FileSession:
         self._db = db
         self._path = path
         self._begin = begin
+        self._version = self._data_version()
         self.name = str(path)
 
     @property
@@ -65,14 +66,14 @@ class FileSession:
         self._db.close()
 
     def looking_for_changes(self, on_change: Callable[[], object]) -> Callable[[], None]:
-        """What calls `on_change`, the first time it is called itself, and then when another connection has written to
-        the file since."""
-        version: int | None = None
+        """What calls `on_change` when another connection has written to the file since somebody looked."""
+        told = self._version
 
         def look() -> None:
-            nonlocal version
-            before, version = version, self._data_version() or version
-            if version != before:
+            nonlocal told
+            self._version = self._data_version() or self._version
+            if told != self._version:
+                told = self._version
                 on_change()
 
         return look

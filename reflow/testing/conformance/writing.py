@@ -252,9 +252,10 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     async def attempt(*leases: Lease) -> None:
         before = await state(storage, "r")
         for lease in leases:
-            for ending in (None, Ending(RunStatus.FAILED, error=b"zombie")):
-                write = progress(lease, recorded=1, entries=[entry("1")], timers=[timer("2")], settled=["0"])
-                attempts.append(await storage.save_progress(replace(write, ending=ending)))
+            plain = progress(lease, recorded=1, entries=[entry("1")])
+            whole = replace(plain, timers=[timer("2")], settled=["0"])
+            for write in (plain, whole, replace(whole, ending=Ending(RunStatus.FAILED, error=b"zombie"))):
+                attempts.append(await storage.save_progress(write))
         expect(before, await state(storage, "r"))
 
     await storage.save_progress(progress(first, entries=[entry("0")], timers=[timer("0")]))
@@ -266,7 +267,20 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     await storage.save_progress(progress(Lease("r", "third"), ending=Ending(RunStatus.SLEEPING, due_at=NOW + 9)))
     await attempt(Lease("r", "third"), held, first)
 
-    expect([False] * 18, attempts)
+    expect([False] * 27, attempts)
+
+
+async def f5_who_has_lost_a_lease_is_in_nobodys_way(storage: StorageAdapter, another: Another) -> None:
+    """[117] Of writes that only add entries and are made at once, those under a lost lease alone are refused."""
+    runs = [str(number) for number in range(6)]
+    leases = [await hold(storage, run_id) for run_id in runs]
+    for run_id in runs[::2]:
+        await storage.save_progress(progress(Lease(run_id, "first"), ending=Ending(RunStatus.COMPLETED, output=b"")))
+    writes = [progress(lease, entries=[entry("0")]) for lease in leases]
+
+    expect([False, True] * 3, await together(*(bound(storage.save_progress, write) for write in writes)))
+
+    expect([0, 1] * 3, [len((await storage.get_journal(run_id)).entries) for run_id in runs])
 
 
 async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: Another) -> None:
