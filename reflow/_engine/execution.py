@@ -106,7 +106,7 @@ class Execution:
     @property
     def is_wait_due(self) -> bool:
         """Whether a wait for a message may be over: one that came in time wins, so look for it first."""
-        return bool(self.mailbox.awaits) and self.next_due_at <= self._clock.now()
+        return bool(self.timers and self.mailbox.awaits) and self.next_due_at <= self._clock.now()
 
     def close(self) -> None:
         """Drop the generators."""

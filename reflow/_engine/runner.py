@@ -223,9 +223,9 @@ class Runner:
             self._guarded(execution.absorb)
             if self._broken is not None:
                 return execution.failed(self._broken)
-            if execution.is_over:
-                return execution.ended()
             if not bodies.ready:
+                if execution.is_over:
+                    return execution.ended()
                 due = execution.next_due_at
                 if services.is_stopping() or execution.mailbox.awaits or due - self._clock.now() > _RESIDENT_US:
                     return execution.parked()
