@@ -243,9 +243,10 @@ def test_a_sound_storage_raises_nothing(written: tuple[Path, list[Cell]], tmp_pa
     assert ["RunFailedError"] == [type(error).__name__ for error in raised]
 
 
-@law(80, long=4_000)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@law(40, long=2_000)
 @given(data=st.data())
-def test_damage_is_told(written: tuple[Path, list[Cell]], tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+def test_damage_is_told(written: Any, tmp_path_factory: Any, data: st.DataObject, backend: str) -> None:
     """[19][175] Whatever a cell of a table has become: every verb answers, or raises an error of Reflow's; one about a
     value names its run or schedule, of an entry the step and its position too, and the field."""
     source, cells = written
@@ -261,7 +262,7 @@ def test_damage_is_told(written: tuple[Path, list[Cell]], tmp_path_factory: pyte
         except sqlite3.IntegrityError:
             fired("hostile bytes", "refused by a table")
             return
-    seen, raised = anyio.run(meet, path)
+    seen, raised = anyio.run(meet, path, backend=backend)
     path.unlink()
     fired("hostile bytes", f"in {cell.table}")
 
