@@ -34,6 +34,7 @@ __all__ = ["capture", "capture_for", "raised_by", "read_failure"]
 _DEEPEST_CAUSE = 10
 _LONGEST_TRACEBACK = 20_000
 _NOT_THE_USERS = frozenset({"reflow", "anyio"})
+_HERE = __file__.rpartition("_core")[0]
 
 # What a wait, a child or a spawn may end with, and the fields it is made of.
 _REBUILT: dict[type[ReflowError], tuple[str, ...]] = {
@@ -169,7 +170,7 @@ def _causes(error: BaseException, depth: int) -> list[Failure]:
 
 def _message(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = error.message if isinstance(error, RunFailedError) else str(error)
     except Exception:
         text = f"<a {type(error).__name__} whose message cannot be read>"
     # What UTF-8 cannot carry must not keep a failure from being recorded.
@@ -177,12 +178,20 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback from the first line that is the user's."""
+    """The traceback from the first line that is the user's. Where Reflow raised an error of its own is left out."""
     at: TracebackType | None = error.__traceback__
     while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
         at = at.tb_next
     try:
-        text = "".join(traceback.format_exception(type(error), error, at, chain=False))
+        told = traceback.TracebackException(type(error), error, at)
+        if isinstance(error, ReflowError):
+            told.stack = traceback.StackSummary.from_list(
+                [frame for frame in told.stack if not frame.filename.startswith(_HERE)]
+            )
+        if isinstance(error, RunFailedError):
+            # Its note is what it was made of, which is among the causes.
+            told.__notes__ = None
+        text = "".join(told.format(chain=False))
     except Exception:
         text = ""
     return text[-_LONGEST_TRACEBACK:].encode("utf-8", "backslashreplace").decode()

@@ -122,7 +122,8 @@ class Execution:
             self.draft = Draft(len(journal.entries))
             self.mailbox.put(journal.messages)
         row = self.row
-        generator = self._workflow.start(row.input, self._codec)
+        is_new = journal is None or not (journal.entries or journal.timers)
+        generator = self._workflow.start(row.input, self._codec, is_new=is_new)
         self._replay = Replay(
             row.run_id,
             generator,

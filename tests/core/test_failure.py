@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from reflow._core.failure import capture, capture_for, raised_by
 from reflow._core.journal import Entry
+from reflow._core.steps import step
 from reflow.codec import JsonCodec, MsgpackCodec
 from reflow.errors import (
+    ConfigError,
     Failure,
     RunFailedError,
     SerializationError,
@@ -113,6 +115,23 @@ def test_a_traceback_begins_in_the_users_code():
     text = capture(error).traceback
 
     assert [False, True] == ["perform.py" in text, "in <lambda>" in text]
+
+
+def test_a_traceback_ends_in_the_users_code():
+    """Where an error of Reflow's own was raised inside Reflow is left out, and a failed run does not tell its causes
+    twice."""
+
+    def flow():
+        yield from step(print, step(print))
+
+    with pytest.raises(ConfigError) as refused:
+        next(flow())
+    failure = capture(refused.value)
+    run = capture(RunFailedError("r", "flow", failure))
+
+    assert "yield from step(print, step(print))" in failure.traceback
+    assert "steps.py" not in failure.traceback
+    assert ("own traceback" in run.traceback, 1) == (False, run.causes[0].full_traceback.count("ConfigError: "))
 
 
 def test_a_traceback_has_an_end():

@@ -1,0 +1,99 @@
+"""What must be true of the files that a power cut has left."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from msgspec import Struct
+
+from reflow import SQLiteStorage
+from reflow._core.journal import Entry
+from tests.crash.disk import model, workload
+from tests.support.workflows import effects
+from tests.support.world import World
+
+__all__ = ["Lost", "judge", "lay_down"]
+
+
+class Lost(Struct, frozen=True):
+    """What was acknowledged and is not there: how many runs and entries."""
+
+    runs: int
+    entries: int
+
+
+async def judge(folder: Path, log: Sequence[model.Record], dice: Random) -> Lost:
+    """Cut the power after what the log tells, open what is left, and let the runs go on to their ends.
+
+    Raises `AssertionError` where something is there that cannot be. What is not there any more is returned: whether
+    it may be lost, the caller knows.
+    """
+    lay_down(folder, model.after_a_cut(log, dice))
+    if dice.random() < 0.5:
+        # Shared memory is no part of what is stored: whatever the disk has of it must not matter.
+        (folder / f"{workload.PATH}-shm").write_bytes(dice.randbytes(32_768))
+
+    storage = SQLiteStorage(folder / workload.PATH, durability="process")
+    world = World(storage)
+    await storage.initialize()
+    try:
+        rows = await workload.rows_of(storage)
+        there = [await _entries(storage, row.run_id) for row in rows]
+        lost = _compared(log, {row.run_id for row in rows}, {place: entry for run in there for place, entry in run})
+        effects.clear()
+        # All leases are over.
+        world.clock.advance("1d")
+        engine = workload.opened_engine(world)
+        await workload.started(engine)
+        await workload.finished(world, engine)
+        assert [] == await workload.unlike(world)
+        finished = {place for run in there for place, _ in run}
+        assert set() == finished & {(run_id, position) for run_id, _, position in effects.began}
+    finally:
+        await storage.close()
+    db = sqlite3.connect(folder / workload.PATH)
+    assert [("ok",)] == db.execute("pragma integrity_check").fetchall()
+    db.close()
+    return lost
+
+
+def lay_down(folder: Path, files: dict[str, bytes]) -> None:
+    """Write the files that a power cut has left."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+_Place = tuple[str, str]
+
+
+async def _entries(storage: SQLiteStorage, run_id: str) -> list[tuple[_Place, Entry]]:
+    journal = await storage.get_journal(run_id)
+    return [((run_id, entry.position), entry) for entry in journal.entries]
+
+
+def _compared(log: Sequence[model.Record], runs: set[str], there: dict[_Place, Entry]) -> Lost:
+    """What is lost of what was acknowledged. All that is there must be the beginning of what was asked for."""
+    asked: dict[_Place, Entry] = {}
+    acknowledged: set[_Place] = set()
+    enqueued: set[str] = set()
+    is_in_order = True
+    for record in log:
+        match record:
+            case model.Enqueued(run_id):
+                enqueued.add(run_id)
+            case model.Saved(run_id, entries):
+                places = {(run_id, entry.position): entry for entry in entries}
+                asked |= places
+                if record.acknowledged:
+                    acknowledged |= places.keys()
+            case model.Synced(failed=True):
+                is_in_order = False
+    # Transactions are carried out in the order of the calls. So this holds for all runs together, unless a sync has
+    # failed: what was asked for then may turn out to be there, though Reflow was told the contrary and asked again.
+    for run_id in {None} if is_in_order else runs:
+        wanted, found = ([each for each in places.items() if run_id in (None, each[0][0])] for places in (asked, there))
+        assert dict(wanted[: len(found)]) == dict(found)
+    return Lost(len(enqueued - runs), len(acknowledged - there.keys()))
