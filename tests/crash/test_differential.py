@@ -26,7 +26,7 @@ from tests.crash.random_cases import law
 from tests.support.programs import Ask, Block, Do, Simple, everywhere, programs
 from tests.support.staged import CANCEL, ENDED, RUN, Plan, Play, Played
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
 
 _files = count()
 # Up to where the instants are drawn: as long as most programs take.
