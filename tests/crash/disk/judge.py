@@ -76,24 +76,26 @@ async def _entries(storage: SQLiteStorage, run_id: str) -> list[tuple[_Place, En
 
 def _compared(log: Sequence[model.Record], runs: set[str], there: dict[_Place, Entry]) -> Lost:
     """What is lost of what was acknowledged. All that is there must be the beginning of what was asked for."""
+    # What was refused when a sync failed may turn out to be there all the same: the log cannot tell.
+    is_sure = not any(isinstance(record, model.Synced) and record.failed for record in log)
     asked: dict[_Place, Entry] = {}
     acknowledged: set[_Place] = set()
     enqueued: set[str] = set()
-    is_in_order = True
     for record in log:
         match record:
             case model.Enqueued(run_id):
                 enqueued.add(run_id)
-            case model.Saved(run_id, entries):
+            case model.Saved(run_id, entries, "refused"):
+                for entry in entries if is_sure else ():
+                    del asked[run_id, entry.position]
+            case model.Saved(run_id, entries, answer):
                 places = {(run_id, entry.position): entry for entry in entries}
                 asked |= places
-                if record.acknowledged:
+                if answer == "done":
                     acknowledged |= places.keys()
-            case model.Synced(failed=True):
-                is_in_order = False
-    # Transactions are carried out in the order of the calls. So this holds for all runs together, unless a sync has
-    # failed: what was asked for then may turn out to be there, though Reflow was told the contrary and asked again.
-    for run_id in {None} if is_in_order else runs:
+    # Transactions are carried out in the order of the calls, so this holds for all runs together; where refusals cannot
+    # be sorted out, for each.
+    for run_id in {None} if is_sure else runs:
         wanted, found = ([each for each in places.items() if run_id in (None, each[0][0])] for places in (asked, there))
         assert dict(wanted[: len(found)]) == dict(found)
     return Lost(len(enqueued - runs), len(acknowledged - there.keys()))
