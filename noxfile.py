@@ -40,11 +40,12 @@ def tests_all(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """The proof of reliability, with a table of the faults caused: `nox -s crash`, or `nox -s crash -- long`."""
+    """The proof of reliability, with tables of faults and of bugs caught: `nox -s crash`, or `nox -s crash -- long`."""
     session.install("-e", ".[tests]")
     is_long = "long" in session.posargs
     arguments = [argument for argument in session.posargs if argument != "long"]
-    session.run("pytest", "tests/crash", *arguments, env={"REFLOW_CRASH": "long"} if is_long else {})
+    tests = ["tests/crash", "tests/testing/test_conformance.py::test_a_flaw_is_found"]
+    session.run("pytest", *tests, *arguments, env={"REFLOW_CRASH": "long"} if is_long else {})
 
 
 @nox.session

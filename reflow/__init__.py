@@ -5,12 +5,16 @@ crash replays the stored results into the generator and goes on where it stopped
 
     errors codec events the vocabulary
     _core/              what a run is: commands, journal, replay. Pure: no I/O, no clock, no event loop
-    storage/            the contract and its adapters: memory, SQLite
+    storage/            the contract and its adapters: memory, SQLite, Postgres
     _engine/            claims runs, performs their commands, keeps leases. The only ring that waits
 
 Imports go inward only. Read `_core/__init__.py` first, then `_core/replay.py`, `storage/contract.py` and
 `_engine/runner.py`.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from reflow._core.command import Command, Flow
 from reflow._core.context import is_replaying
@@ -21,7 +25,7 @@ from reflow._core.location import Place
 from reflow._core.retry import Retry
 from reflow._core.runs import continue_as_new, spawn
 from reflow._core.status import RunStatus
-from reflow._core.steps import step
+from reflow._core.steps import step, transaction
 from reflow._core.values import new_random, new_uuid, now, patched
 from reflow._core.waits import Event, sleep, sleep_until, wait_event
 from reflow._engine.client import Client, Run
@@ -44,6 +48,7 @@ from reflow.errors import (
     NonDeterminismError,
     PoisonError,
     ReflowError,
+    ResultTimeoutError,
     RunCancelledError,
     RunConflictError,
     RunFailedError,
@@ -79,6 +84,9 @@ from reflow.events import (
 )
 from reflow.storage import MemoryStorage, SQLiteStorage, StorageAdapter
 
+if TYPE_CHECKING:
+    from reflow.storage.postgres import PostgresStorage as PostgresStorage
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -108,6 +116,7 @@ __all__ = [
     "Place",
     "PoisonError",
     "ReflowError",
+    "ResultTimeoutError",
     "Retry",
     "Run",
     "RunCancelled",
@@ -165,6 +174,16 @@ __all__ = [
     "sleep_until",
     "spawn",
     "step",
+    "transaction",
     "wait_event",
     "workflow",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`PostgresStorage` is loaded when it is asked for: it needs psycopg, which not everybody has."""
+    if name == "PostgresStorage":
+        from reflow.storage.postgres import PostgresStorage
+
+        return PostgresStorage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

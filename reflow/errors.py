@@ -12,6 +12,7 @@
     +-- WaitTimeoutError            no event came in time; raised at the `yield` of `wait_event`
     +-- RunFailedError              what `await run.result()` raises for a failed run, and the `yield` of a child run
     +-- RunCancelledError           the same, for a cancelled one
+    +-- ResultTimeoutError          `result(timeout=...)` was over before the run; a builtin TimeoutError too
     +-- PoisonError                 a run that kills every process that takes it up
     +-- RunConflictError            the run id is taken by a run with another workflow or input
     +-- IdempotencyConflictError    the idempotency key belongs to a run with another input
@@ -34,6 +35,7 @@ to do, `to_dict()`, and survives pickling.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, TypeAlias
 
 from msgspec import Struct
@@ -48,6 +50,7 @@ __all__ = [
     "NonDeterminismError",
     "PoisonError",
     "ReflowError",
+    "ResultTimeoutError",
     "RunCancelledError",
     "RunConflictError",
     "RunFailedError",
@@ -67,8 +70,7 @@ __all__ = [
 ]
 
 
-# Inside `Failure`, whose field is called so, `type` is not the builtin.
-_ExceptionClass: TypeAlias = type[BaseException]
+_ExceptionClass: TypeAlias = type[BaseException]  # inside `Failure`, whose field is called so, `type` is something else
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -98,6 +100,20 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
 
+    @property
+    def location(self) -> str | None:
+        """Where your code was, `file:line in function`, where known: of a failed step or child run, in its body."""
+        inner = self.causes[0].location if self.causes and self.code in ("step_failed", "run_failed") else None
+        found = re.search(r'File "(.+)", line (\d+), in (\S+)', self.traceback)
+        return inner or (f"{found[1]}:{found[2]} in {found[3]}" if found else None)
+
+    @property
+    def full_traceback(self) -> str:
+        """`traceback`, behind those of its causes. A group has those of its members in its own."""
+        causes = () if "BaseExceptionGroup" in self.bases else self.causes
+        told = [text for text in (*(cause.full_traceback for cause in causes), self.traceback) if text]
+        return "\nwhich led to:\n\n".join(told)
+
 
 class ReflowError(Exception):
     """The root of every error that Reflow raises for you to see.
@@ -120,8 +136,7 @@ class ReflowError(Exception):
         """The error as plain data: `type`, `code`, `message`, every field, and `causes`, a list of the same shape."""
         fields = {name: _plain(value) for name, value in vars(self).items() if not name.startswith("_")}
         cause = self.__cause__ or (None if self.__suppress_context__ else self.__context__)
-        causes = [] if cause is None else [_cause_to_dict(cause)]
-        return {"type": type(self).__name__, "code": self.code, **fields, "causes": causes}
+        return {"type": type(self).__name__, "code": self.code, **fields, "causes": _causes_to_dicts(cause)}
 
 
 def _restore(cls: type[ReflowError], args: tuple[Any, ...], fields: dict[str, Any]) -> ReflowError:
@@ -131,22 +146,17 @@ def _restore(cls: type[ReflowError], args: tuple[Any, ...], fields: dict[str, An
     return error
 
 
-def _cause_to_dict(cause: BaseException) -> dict[str, Any]:
+def _causes_to_dicts(cause: BaseException | None) -> list[dict[str, Any]]:
     if isinstance(cause, ReflowError):
-        return cause.to_dict()
-    return {"type": type(cause).__name__, "code": None, "message": str(cause), "causes": []}
+        return [cause.to_dict()]
+    plain: dict[str, Any] = {"type": type(cause).__name__, "code": None, "message": str(cause), "causes": []}
+    return [] if cause is None else [plain]
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Failure):
-        return {
-            "type": value.type,
-            "code": value.code,
-            "message": value.message,
-            "traceback": value.traceback,
-            "position": value.position,
-            "causes": [_plain(cause) for cause in value.causes],
-        }
+        fields = {name: getattr(value, name) for name in ("type", "code", "message", "traceback", "position")}
+        return {**fields, "causes": [_plain(cause) for cause in value.causes]}
     return value
 
 
@@ -303,10 +313,8 @@ class WaitTimeoutError(ReflowError):
 
 
 class RunFailedError(ReflowError):
-    """The awaited run failed. `failure` has type, message, traceback and position as the run's row keeps them.
-
-    In a workflow it is raised at the `yield` of a child run that failed.
-    """
+    """The awaited run failed; in a workflow, a child run at whose `yield` it is raised. `failure` has type, message,
+    traceback and position as the run's row keeps them."""
 
     code = "run_failed"
 
@@ -315,9 +323,14 @@ class RunFailedError(ReflowError):
         self.run_id = run_id
         self.workflow = workflow
         self.failure = failure
-        # So that an uncaught one shows the line of the workflow, and not only where it was awaited.
-        if failure.traceback:
-            self.add_note(f"\nThe run's own traceback:\n\n{failure.traceback}")
+        # So that an uncaught one shows the lines of the step and the workflow, and not only where it was awaited.
+        if text := failure.full_traceback:
+            self.add_note(f"\nThe run's own traceback:\n\n{text}")
+
+    def __str__(self) -> str:
+        # What a body does wrong is told with its line already. The message itself is the same wherever the code lies.
+        place = self.failure.location or ""
+        return self.message if place.rpartition(" in ")[0] in self.message else f"{self.message} ({place})"
 
     def is_caused_by(self, cls: type[BaseException]) -> bool:
         """Whether the run failed with a `cls`, or with something caused by one; compared by class name."""
@@ -333,6 +346,21 @@ class RunCancelledError(ReflowError):
         super().__init__(f"run {run_id!r} of {workflow!r} was cancelled")
         self.run_id = run_id
         self.workflow = workflow
+
+
+class ResultTimeoutError(ReflowError, TimeoutError):
+    """The run had not ended when the `timeout=` of `result` was over; `limit_s` is that limit in seconds.
+
+    Only the waiting is over: the run goes on. It is a `TimeoutError` too, as `anyio.fail_after` raises it.
+    """
+
+    code = "result_timeout"
+
+    def __init__(self, run_id: str, workflow: str, limit_s: float) -> None:
+        super().__init__(f"run {run_id!r} of {workflow!r} has not ended within {limit_s:g} s; it goes on")
+        self.run_id = run_id
+        self.workflow = workflow
+        self.limit_s = limit_s
 
 
 class RunConflictError(ReflowError):
@@ -388,15 +416,17 @@ class RunNotFoundError(ReflowError):
 
 
 class WorkflowNotFoundError(ReflowError):
-    """The engine was not given this workflow, so it could never run it. Nothing was stored."""
+    """The engine was not given this workflow, so it could never run it. Nothing was stored.
+
+    `known` are the names of those that it was given; None for a client, which has the code of none.
+    """
 
     code = "workflow_not_found"
 
-    def __init__(self, workflow: str, known: tuple[str, ...]) -> None:
-        super().__init__(
-            f"this engine does not know the workflow {workflow!r}; add it to Engine(storage, [...]). "
-            f"It knows: {', '.join(known) or 'none'}"
-        )
+    def __init__(self, workflow: str, known: tuple[str, ...] | None) -> None:
+        advice = f"add it to Engine(storage, [...]). It knows: {', '.join(known or ()) or 'none'}"
+        problem = f"this engine does not know the workflow {workflow!r}; {advice}"
+        super().__init__(problem if known is not None else f"a client has no code of {workflow!r}; ask an engine")
         self.workflow = workflow
         self.known = known
 

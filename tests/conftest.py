@@ -1,4 +1,4 @@
-"""The matrix: every async test runs on asyncio and trio; what takes `storage` or `world` runs on memory and SQLite too.
+"""The matrix: every async test runs on asyncio and trio; what takes `storage`, `another` or `world`, on each adapter.
 
 Warnings are errors (pyproject.toml), and a test that hangs ends the run with every stack on the screen.
 """
@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from reflow import MemoryStorage, SQLiteStorage, StorageAdapter
+from reflow.storage.postgres import PostgresStorage
+from reflow.testing.conformance import Another
+from tests.support.postgres import Schemas, or_skip, serving
 from tests.support.world import World
 
+ADAPTERS = ["memory", "sqlite", "postgres"]
 _TEST_LIMIT_S = 120
 
 
@@ -25,13 +29,31 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageAdapter:
-    """An adapter that is not initialized yet. `durability="process"` spares the tests the fsyncs; who tests those says
-    so."""
+@pytest.fixture(scope="session")
+def schemas() -> Iterator[Schemas]:
+    """Lends schemas of a Postgres server, one server for all these tests; without one, what asks for it is skipped."""
+    with or_skip(), serving() as dsn, Schemas(dsn) as schemas:
+        yield schemas
+
+
+@pytest.fixture(params=ADAPTERS)
+def another(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Another]:
+    """Makes adapters on the same data, empty at first; they are not initialized. `durability="process"` spares the
+    tests SQLite's fsyncs, as settings of the server do Postgres'; who tests those says so."""
     if request.param == "memory":
-        return MemoryStorage()
-    return SQLiteStorage(tmp_path / "test.db", durability="process")
+        memory = MemoryStorage()
+        yield lambda: memory
+    elif request.param == "sqlite":
+        yield lambda: SQLiteStorage(tmp_path / "test.db", durability="process")
+    else:
+        with request.getfixturevalue("schemas").lend() as place:
+            yield lambda: PostgresStorage(place.dsn, schema=place.schema)
+
+
+@pytest.fixture
+def storage(another: Another) -> StorageAdapter:
+    """An adapter that is not initialized yet."""
+    return another()
 
 
 @pytest.fixture

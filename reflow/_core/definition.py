@@ -87,6 +87,11 @@ class Workflow(Generic[P, R_co]):
                     fields.append((name, hint, field(default_factory=_always(parameter.default))))
         return defstruct(self.name, fields, kw_only=True, module=__name__)
 
+    @cached_property
+    def _new_input_type(self) -> type[Struct]:
+        """The same, which takes no other fields: what nobody knows would be dropped without a word."""
+        return defstruct(self.name, (), bases=(self.input_type,), forbid_unknown_fields=True, module=__name__)
+
     def encode_input(self, arguments: dict[str, Any], codec: Codec) -> bytes:
         """`arguments` as bytes, checked against the annotations.
 
@@ -103,10 +108,14 @@ class Workflow(Generic[P, R_co]):
             raise ValidationError(subject, error.reason, error.path) from None
         return data
 
-    def start(self, data: bytes, codec: Codec) -> Generator[Any, Any, R_co]:
-        """The generator of a run with the stored input `data`, not yet started."""
+    def start(self, data: bytes, codec: Codec, *, is_new: bool = False) -> Generator[Any, Any, R_co]:
+        """The generator of a run with the stored input `data`, not yet started.
+
+        A run that is new may have been named by text, with arguments that nobody has checked: it is refused where there
+        is no parameter for one. One that has begun goes on without a parameter that was taken away since.
+        """
         try:
-            values = codec.decode(data, self.input_type)
+            values = codec.decode(data, self._new_input_type if is_new else self.input_type)
         except SerializationError as error:
             raise error.about(f"stored input of workflow {self.name!r}") from None
         positional: list[Any] = []

@@ -15,7 +15,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from reflow._core.journal import Entry
-from reflow.codec import Codec
+from reflow.codec import Codec, MsgpackCodec
 from reflow.errors import (
     Failure,
     ReflowError,
@@ -29,11 +29,12 @@ from reflow.errors import (
     WaitTimeoutError,
 )
 
-__all__ = ["capture", "capture_for", "raised_by"]
+__all__ = ["capture", "capture_for", "raised_by", "read_failure"]
 
 _DEEPEST_CAUSE = 10
 _LONGEST_TRACEBACK = 20_000
 _NOT_THE_USERS = frozenset({"reflow", "anyio"})
+_HERE = __file__.rpartition("_core")[0]
 
 # What a wait, a child or a spawn may end with, and the fields it is made of.
 _REBUILT: dict[type[ReflowError], tuple[str, ...]] = {
@@ -45,11 +46,21 @@ _REBUILT: dict[type[ReflowError], tuple[str, ...]] = {
     RunConflictError: ("run_id", "difference"),
 }
 _BY_CODE = {cls.code: cls for cls in _REBUILT}
+_PLAIN = MsgpackCodec()
 
 
 def capture(error: BaseException, *, position: str | None = None) -> Failure:
     """`error` and its causes as plain data. `position` is where the body was, for an error that knows no place."""
     return _capture(error, position, _DEEPEST_CAUSE)
+
+
+def read_failure(data: bytes | None, codec: Codec, subject: str) -> Failure:
+    """The failure that was stored; `SerializationError` that names `subject` where it is none."""
+    try:
+        failure: Failure = codec.decode(data or b"", Failure)
+    except SerializationError as error:
+        raise error.about(subject) from None
+    return failure
 
 
 def capture_for(raises: tuple[type[BaseException], ...], error: BaseException, codec: Codec) -> Failure:
@@ -72,7 +83,8 @@ def capture_for(raises: tuple[type[BaseException], ...], error: BaseException, c
 def raised_by(entry: Entry, failure: Failure, raises: tuple[type[BaseException], ...] = ()) -> BaseException:
     """The exception to raise at the `yield` of the command whose outcome is `entry`, a failed one.
 
-    `raises` are the classes that a step lists.
+    `raises` are the classes that a step lists. `SerializationError` where the failure says that it is an error of
+    Reflow's own, and it cannot be.
     """
     if entry.kind != "step" and (error := _rebuilt(failure)):
         error.raised_at = entry.position
@@ -95,9 +107,11 @@ def _rebuilt(failure: Failure) -> ReflowError | None:
     cls: Any = _BY_CODE.get(failure.code or "")
     if cls is None or failure.args is None:
         return None
-    if cls is RunFailedError:
-        return RunFailedError(*failure.args, *failure.causes)
-    return cast("ReflowError", cls(*failure.args))
+    args: tuple[Any, ...] = (*failure.args, *failure.causes) if cls is RunFailedError else failure.args
+    try:
+        return cast("ReflowError", cls(*args))
+    except (TypeError, ValueError) as error:
+        raise SerializationError("value", f"these make no {cls.__name__}: {error}", "$.args") from None
 
 
 def _listed_class(raises: tuple[type[BaseException], ...], failure: Failure) -> type[BaseException] | None:
@@ -128,10 +142,18 @@ def _raised_at(error: BaseException) -> str | None:
 
 
 def _args(error: BaseException) -> tuple[Any, ...] | None:
-    if isinstance(error, StepTimeoutError):
-        return (error.limit_s,)
-    fields = _REBUILT.get(type(error)) if isinstance(error, ReflowError) else None
-    return None if fields is None else tuple(getattr(error, name) for name in fields)
+    fields: tuple[str, ...] | None = ("limit_s",) if isinstance(error, StepTimeoutError) else None
+    if isinstance(error, ReflowError):
+        fields = _REBUILT.get(type(error), fields)
+    if fields is None:
+        return None
+    args = tuple(getattr(error, name) for name in fields)
+    try:
+        _PLAIN.encode(args)
+    except SerializationError:
+        # Raised by a user, who may put anything in it.
+        return None
+    return args
 
 
 def _causes(error: BaseException, depth: int) -> list[Failure]:
@@ -148,7 +170,7 @@ def _causes(error: BaseException, depth: int) -> list[Failure]:
 
 def _message(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = error.message if isinstance(error, RunFailedError) else str(error)
     except Exception:
         text = f"<a {type(error).__name__} whose message cannot be read>"
     # What UTF-8 cannot carry must not keep a failure from being recorded.
@@ -156,12 +178,20 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """The traceback from the first line that is the user's."""
+    """The traceback from the first line that is the user's. Where Reflow raised an error of its own is left out."""
     at: TracebackType | None = error.__traceback__
     while at is not None and at.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
         at = at.tb_next
     try:
-        text = "".join(traceback.format_exception(type(error), error, at, chain=False))
+        told = traceback.TracebackException(type(error), error, at)
+        if isinstance(error, ReflowError):
+            told.stack = traceback.StackSummary.from_list(
+                [frame for frame in told.stack if not frame.filename.startswith(_HERE)]
+            )
+        if isinstance(error, RunFailedError):
+            # Its note is what it was made of, which is among the causes.
+            told.__notes__ = None
+        text = "".join(told.format(chain=False))
     except Exception:
         text = ""
     return text[-_LONGEST_TRACEBACK:].encode("utf-8", "backslashreplace").decode()

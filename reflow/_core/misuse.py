@@ -9,7 +9,7 @@ from typing import Any
 from reflow._core.command import Command
 from reflow._core.definition import Workflow
 
-__all__ = ["discard", "explain_member", "explain_return", "explain_yield"]
+__all__ = ["discard", "explain_call", "explain_member", "explain_return", "explain_yield"]
 
 
 def explain_yield(value: object) -> str:
@@ -63,6 +63,16 @@ def explain_member(value: object, index: int, group: str) -> str:
             return f"argument {index} of {group} is {_name(value)!r}; write step({_name(value)}, ...)"
         case _:
             return f"argument {index} of {group} is of type {kind}; give it commands or branches"
+
+
+def explain_call(value: object, verb: str, example: str = "signup(user)") -> str:
+    """Why `value`, which `verb` was given, is no call of a workflow, and what to write."""
+    if isinstance(value, Generator) or inspect.isgeneratorfunction(value):
+        given = f"{'a generator of ' * isinstance(value, Generator)}{_name(value)!r}; decorate that with @workflow, and"
+    else:
+        discard(value)
+        given = f"{value!r};"
+    return f"{verb} got {given} call a workflow to make a call: {verb}({example})"
 
 
 def discard(value: object) -> None:

@@ -198,10 +198,9 @@ class Replay:
     def _error_of(self, command: Performed, entry: Entry) -> BaseException:
         try:
             failure: Failure = self._codec.decode(entry.payload, Failure)
+            return raised_by(entry, failure, command.raises if isinstance(command, Step) else ())
         except (SerializationError, ConfigError) as error:
             raise self._unreadable(entry, error) from None
-        raises = command.raises if isinstance(command, Step) else ()
-        return raised_by(entry, failure, raises)
 
     def _unreadable(self, entry: Entry, error: SerializationError | ConfigError) -> SerializationError | ConfigError:
         """The same error, said of this entry."""

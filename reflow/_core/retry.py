@@ -19,7 +19,13 @@ __all__ = ["Backoff", "Retry", "next_delay"]
 Backoff: TypeAlias = Literal["constant", "linear", "exponential"]
 
 
-class Retry(Struct, frozen=True, kw_only=True):
+class _Attempts(Struct, frozen=True):
+    """The one setting that needs no name: `Retry(5)`."""
+
+    max_attempts: int = 3
+
+
+class Retry(_Attempts, frozen=True, kw_only=True):
     """How often and how far apart a failing step is tried again.
 
     `max_attempts` counts the first one. Before attempt n+1 there is a wait of up to `initial_delay` times 1
@@ -31,7 +37,6 @@ class Retry(Struct, frozen=True, kw_only=True):
     Raises `ConfigError` for `max_attempts` < 1, an unknown `backoff`, or a delay that is none.
     """
 
-    max_attempts: int = 3
     backoff: Backoff = "exponential"
     initial_delay: Duration = 1.0
     max_delay: Duration = 3600.0

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Never
 from reflow._core.command import Command
 from reflow._core.definition import Call
 from reflow._core.forgotten import noted
+from reflow._core.misuse import explain_call
 from reflow.errors import ConfigError
 
 __all__ = ["ContinueAsNew", "Continued", "Spawn", "continue_as_new", "spawn"]
@@ -55,7 +56,8 @@ def spawn(call: Call[Any], /) -> Spawn:
     when the one that spawned it fails or is cancelled.
 
     Its id follows from that of this run and the place, so there is only one, however often this is replayed;
-    `call.options(run_id=...)` sets another.
+    `call.options(run_id=...)` sets another. Where a run has that one already, of whatever workflow and input, nothing
+    is started and its id is given; a call that is yielded as a child raises `RunConflictError` instead.
 
     Raises `ConfigError` for what is no call.
     """
@@ -82,5 +84,5 @@ def continue_as_new(call: Call[Any], /) -> ContinueAsNew:
 
 def _checked(call: Call[Any], what: str) -> Call[Any]:
     if not isinstance(call, Call):
-        raise ConfigError(f"{what} got {call!r}; call a workflow to make a call: {what}(signup(user))")
+        raise ConfigError(explain_call(call, what))
     return call

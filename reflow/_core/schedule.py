@@ -56,7 +56,8 @@ _SHORTHANDS = {
 }
 # A field's name, and how many values it has.
 _FIELDS = {"minute": 60, "hour": 24, "day-of-month": 31, "month": 12, "day-of-week": 7}
-_TERM = r"(?:\*|[0-9]+(?:-[0-9]+)?|[A-Z]{3}(?:-[A-Z]{3})?)(?:/[0-9]+)?"
+_NUMBER = "[0-9]{1,9}"
+_TERM = rf"(?:\*|{_NUMBER}(?:-{_NUMBER})?|[A-Z]{{3}}(?:-[A-Z]{{3}})?)(?:/{_NUMBER})?"
 _FIELD = re.compile(rf"{_TERM}(?:,{_TERM})*")
 _ONE_VALUE = re.compile(r"\b0*([0-9]+|[A-Z]{3})-0*\1/[0-9]+")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import partial
-from types import MethodType
-from typing import Any, ClassVar, ParamSpec, TypeVar, overload
+from types import FrameType, FunctionType, MethodType
+from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec, TypeAlias, TypeVar, overload
 from weakref import ref
 
 from msgspec import UNSET, Struct, UnsetType
@@ -21,7 +20,7 @@ from reflow._core.misuse import discard
 from reflow._core.retry import Retry
 from reflow.errors import ConfigError
 
-__all__ = ["Step", "StepBody", "step"]
+__all__ = ["Step", "StepBody", "step", "transaction"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +48,7 @@ class Step(Command[T_co], frozen=True, weakref=True, eq=False):
     retry: Retry | None = None
     timeout_us: int | None = None
     raises: tuple[type[Exception], ...] = ()
+    in_transaction: bool = False
 
     def options(
         self,
@@ -95,39 +95,109 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Step[Any]:
     starts, and is read back as the annotated return type. A crash between the side effect and the commit repeats the
     body: `current_step().idempotency_key` is the same each time.
 
-    Raises `ConfigError` where `fn` is not a function to be called, or an argument is a command, and says what to write.
+    Raises `ConfigError` where `fn` is not a function to be called, the arguments are not those that it takes, or one is
+    a command, and says what to write.
     """
+    return _made(fn, args, kwargs)
+
+
+def transaction(fn: Callable[Concatenate[Any, P], T], /, *args: P.args, **kwargs: P.kwargs) -> Step[T]:
+    """A step whose body is part of a database transaction: `fn(connection, *args, **kwargs)`.
+
+    The connection is one of the storage (of psycopg for `PostgresStorage`, of sqlite3 for `SQLiteStorage`), with a
+    transaction open. What `fn` writes through it is committed together with the result of the step, or not at all: a
+    crash repeats nothing, on whichever side of the commit it comes. `fn` is a plain function, runs in a worker thread,
+    and leaves it to Reflow to commit; an exception rolls back. In the journal it is a step.
+
+    Raises `ConfigError` where `fn` is not such a function, or an argument is a command. Yielded where the storage has
+    no transactions (`MemoryStorage`), the step fails with `ConfigError`; in tests, give it a stub.
+    """
+    made = _made(fn, args, kwargs, in_transaction=True)
+    if made.body.is_async:
+        raise ConfigError(f"{made.name!r} is async; the body of a transaction is a plain `def`, it runs in a thread")
+    return made
+
+
+def _made(fn: Callable[..., Any], args: Any, kwargs: dict[str, Any], in_transaction: bool = False) -> Step[Any]:
     for argument in (*args, *kwargs.values()) if kwargs else args:
         if isinstance(argument, Command):
             raise ConfigError(f"a step's argument is the command {argument.name!r}; yield it first and pass its result")
-    made: Step[Any] = Step(fn, args, kwargs, (body := _body_of(fn)).name, body)
+    # The body of a transaction is given a connection first.
+    given = (None, *args) if in_transaction else args
+    body = _body_of(fn, (len(given), *kwargs) if kwargs else len(given), (fn, given, kwargs))
+    made: Step[Any] = Step(fn, args, kwargs, body.name, body, in_transaction=in_transaction)
     noted(made)
     return made
 
 
-_bodies: dict[int, tuple[ref[Any], StepBody]] = {}
+class _Known(NamedTuple):
+    """What is known of a function. Its `shapes` are those of calls whose arguments have been seen to fit: how many by
+    position, and the names of the others. Nothing else decides it, so it need not be looked at again."""
+
+    function: Callable[[], Any]
+    body: StepBody
+    shapes: set[object]
 
 
-def _body_of(fn: Any) -> StepBody:
-    """What is known of `fn`, by its identity: functions need not be hashable, and nothing is kept alive."""
-    known = _bodies.get(id(fn))
-    if known is not None and known[0]() is fn:
-        return known[1]
-    inner = fn
-    while isinstance(inner, partial):
-        inner = inner.func
-    if isinstance(inner, MethodType):
-        inner = inner.__func__
-    if inner is not fn:
-        return _body_of(inner)
-    body = _read_body(fn)
+_Given: TypeAlias = "tuple[Any, tuple[Any, ...], dict[str, Any]]"
+_MOST_SHAPES = 100
+_known: dict[int, _Known] = {}
 
-    def forget(_: ref[Any], key: int = id(fn), bodies: dict[int, Any] = _bodies) -> None:
-        bodies.pop(key, None)
 
-    with suppress(TypeError):  # there are no weak references to some objects with slots
-        _bodies[id(fn)] = ref(fn, forget), body
-    return body
+def _body_of(fn: Any, shape: object, given: _Given) -> StepBody:
+    """What is known of `fn`, by its identity: functions need not be hashable, and nothing is kept alive.
+
+    `given` is what `step` was given, a call of this `shape`; `fn` is what is within.
+    """
+    known = _known.get(id(fn))
+    if known is None or known.function() is not fn:
+        if isinstance(fn, partial):
+            return _body_of(fn.func, (len(fn.args), *fn.keywords, shape), given)
+        if isinstance(fn, MethodType):
+            return _body_of(fn.__func__, ("bound", shape), given)
+        known = _read(fn)
+    if shape not in known.shapes:
+        # Where it has a `__signature__`, what that says need not be what a call is held to.
+        if isinstance(fn, FunctionType) and not hasattr(fn, "__signature__"):
+            _check_arguments(fn, *given)
+        if len(known.shapes) < _MOST_SHAPES:
+            known.shapes.add(shape)
+    return known.body
+
+
+def _read(fn: Any) -> _Known:
+    body, shapes = _read_body(fn), set[object]()
+
+    def forget(_: ref[Any], key: int = id(fn), known: dict[int, Any] = _known) -> None:
+        known.pop(key, None)
+
+    try:
+        _known[id(fn)] = known = _Known(ref(fn, forget), body, shapes)
+    except TypeError:
+        # There are no weak references to some objects with slots.
+        return _Known(lambda: None, body, shapes)
+    return known
+
+
+def _check_arguments(inner: FunctionType, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise where `fn`, a function written in Python or what has it within, does not take these arguments: now, and not
+    when the body is called, where it would look like any failure, and be tried again."""
+    try:
+        inspect.signature(fn, follow_wrapped=False).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        # The latter of a partial that is wrong in itself.
+        parameters = inspect.signature(inner, follow_wrapped=False).parameters.values()
+        takes = inspect.Signature([each.replace(annotation=each.empty) for each in parameters])
+        problem = f"{error.__cause__ or error}; it takes {takes} ({_written_at()})"
+        raise ConfigError(f"step {inner.__name__!r}: {problem}") from None
+
+
+def _written_at() -> str:
+    """`file:line` of the call of `step`."""
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
 
 
 def _read_body(function: Any) -> StepBody:

@@ -6,12 +6,13 @@
 
 It has what replay reads, and no more: no instants and no tracebacks, so that a diff shows what matters. Values stand
 there as JSON. Where JSON cannot say exactly what was stored (bytes, instants, keys that are no text), the line has that
-too, under a name that ends in `_bytes`, and that is what is read. A command that had no outcome yet has a line with
-`due_at`; it comes last.
+too, or only that, under a name that ends in `_bytes`, and that is what is read. A command that had no outcome yet has a
+line with `due_at`; it comes last.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -20,11 +21,25 @@ from msgspec import UNSET, Struct, UnsetType
 from reflow._core.journal import Entry, Journal, Timer
 from reflow._core.status import RunStatus
 from reflow.codec import MsgpackCodec
-from reflow.errors import ConfigError
+from reflow.errors import ConfigError, SerializationError
 
 __all__ = ["CODEC", "Transcript"]
 
-CODEC = MsgpackCodec()
+
+class _TranscriptCodec(MsgpackCodec):
+    """Msgpack, of which a part may have been JSON: bytes stand there as text, and so do all keys."""
+
+    def decode(self, data: bytes, type: Any) -> Any:
+        """The value of `data` as a `type`; `SerializationError` with the path where it does not fit."""
+        try:
+            return super().decode(data, type)
+        except SerializationError:
+            with suppress(ValueError):
+                return msgspec.convert(super().decode(data, Any), type, str_keys=True)
+            raise
+
+
+CODEC = _TranscriptCodec()
 """How the values of a transcript are encoded, whatever codec the run was stored with."""
 
 _FORMAT = 1
@@ -84,9 +99,11 @@ class Transcript(Struct, frozen=True, kw_only=True):
 
 def _read(text: str, type: type[T], number: int) -> T:
     try:
-        return msgspec.json.decode(text, type=type)
-    except msgspec.MsgspecError as error:
+        line = msgspec.json.decode(text, type=type)
+        CODEC.encode(msgspec.to_builtins(line))  # JSON has numbers that no stored value has
+    except (SerializationError, RecursionError, ValueError) as error:
         raise ConfigError(f"line {number} is no line of a transcript: {error}") from None
+    return line
 
 
 # ---- lines -----------------------------------------------------------------------------------------------------------
@@ -167,8 +184,13 @@ def _said(data: bytes | None) -> tuple[Any, _Bytes]:
     """Stored bytes as JSON and, where that does not say all, as they are."""
     if not data:
         return UNSET, UNSET
-    text = msgspec.json.encode(CODEC.decode(data, Any))
-    return msgspec.Raw(text), UNSET if CODEC.encode(msgspec.json.decode(text)) == data else data
+    try:
+        text = msgspec.json.encode(CODEC.decode(data, Any))
+        is_exact = CODEC.encode(msgspec.json.decode(text)) == data
+    except (SerializationError, RecursionError, TypeError, ValueError):
+        # Keys that JSON does not have, such as tuples; or what is stored is damaged.
+        return UNSET, data
+    return msgspec.Raw(text), UNSET if is_exact else data
 
 
 def _stored(value: Any, exact: _Bytes) -> bytes | None:

@@ -5,6 +5,7 @@ ids         new identifiers
 registry    the workflows an engine was given
 inspection  what runs and schedules look like from outside
 scopes      whether a workflow body has left a cancel scope open
+transactions  bodies that are part of a transaction of the storage
 perform     one attempt of a step body
 streams     lifecycle events on their way to a reader
 observers   hooks and streams: who is told of lifecycle events

@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from anyio import CancelScope
+
 from reflow._core.definition import Call, Workflow
 from reflow._engine.clock import Clock, SystemClock
 from reflow._engine.intake import Order, checked_text, take_order
 from reflow._engine.registry import Registry
 from reflow.codec import Codec, MsgpackCodec
 from reflow.errors import ConfigError, RunNotFoundError
-from reflow.storage.contract import StorageAdapter
+from reflow.storage.contract import SharedClock, StorageAdapter
 from reflow.storage.records import RunRow
 
 __all__ = ["Access"]
@@ -29,6 +31,25 @@ class Access:
         self._clock = clock or SystemClock()
         # The workflows that are known; None where all are taken on trust.
         self._registry: Registry | None = None
+
+    async def _open(self) -> None:
+        """Open the storage, and go by its clock, where it has one and no other was given."""
+        await self._storage.initialize()
+        try:
+            await self._ask_for_the_time()
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._storage.close()
+            raise
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the time is that of the storage."""
+        return isinstance(self._clock, SystemClock) and isinstance(self._storage, SharedClock)
+
+    async def _ask_for_the_time(self) -> None:
+        if isinstance(self._clock, SystemClock) and isinstance(self._storage, SharedClock):
+            await self._clock.follow(self._storage.time)
 
     def _take_order(
         self, call: Call[Any] | str, arguments: Mapping[str, Any] | None, version: int | None, verb: str

@@ -11,6 +11,8 @@ from anyio.lowlevel import checkpoint
 
 from reflow._core.definition import Call, Workflow
 from reflow._core.duration import Duration, to_micros
+from reflow._core.failure import read_failure
+from reflow._core.journal import NEVER
 from reflow._core.status import RunStatus
 from reflow._core.waits import Event
 from reflow._engine.ends import End, Ends
@@ -20,6 +22,7 @@ from reflow._engine.intake import (
     CommonOptions,
     EnqueueOptions,
     Order,
+    check_options,
     check_same,
     checked_statuses,
     checked_tags,
@@ -30,7 +33,7 @@ from reflow._engine.resuming import is_resumable, resume
 from reflow._engine.schedules import Schedules
 from reflow.errors import (
     ConfigError,
-    Failure,
+    ResultTimeoutError,
     RunCancelledError,
     RunFailedError,
     RunNotFoundError,
@@ -58,7 +61,7 @@ class Client(Inspector, Schedules):
     """
 
     async def __aenter__(self) -> Self:
-        await self._storage.initialize()
+        await self._open()
         return self
 
     async def __aexit__(
@@ -105,6 +108,7 @@ class Client(Inspector, Schedules):
         stored; `IdempotencyConflictError` where the key belongs to another input, `RunConflictError` where the id is
         taken by another workflow or input.
         """
+        check_options(options, EnqueueOptions.__optional_keys__, "enqueue")
         order = self._take_order(call, arguments, version, "enqueue")
         [run] = await self._store([order], [new_run(order, self._clock.now(), **options)])
         return run
@@ -149,6 +153,7 @@ class Client(Inspector, Schedules):
         or key turns out to be taken by something else, the other runs are stored.
         """
         verb = "enqueue_many"
+        check_options(options, CommonOptions.__optional_keys__, verb)
         if isinstance(calls, (Call, Workflow)) or not isinstance(calls, Iterable):
             raise ConfigError(f"{verb} got {calls!r}; write a list of calls: {verb}([signup(user), ...])")
         if isinstance(calls, str):
@@ -192,6 +197,7 @@ class Client(Inspector, Schedules):
         **options: Unpack[EnqueueOptions],
     ) -> Any:
         """Enqueue a run and wait for its result; options as of `enqueue`, errors as of `enqueue` and `Run.result`."""
+        check_options(options, EnqueueOptions.__optional_keys__, "execute")
         self._check_can_wait()
         order = self._take_order(call, arguments, version, "execute")
         [run] = await self._store([order], [new_run(order, self._clock.now(), **options)])
@@ -307,8 +313,9 @@ class Client(Inspector, Schedules):
     def _check_can_wait(self) -> None:
         """Raise where nobody would ever run what is waited for."""
 
-    async def _wait_for(self, end: End, run_id: str) -> Ending:
-        """How the run ended. Signalled where it ends in this process; looked for where it ends elsewhere."""
+    async def _wait_for(self, end: End, run_id: str, until: int = NEVER) -> Ending | None:
+        """How the run ended; None where it has not by `until`. Signalled where it ends in this process; looked for
+        where it ends elsewhere."""
         look_after_us = 0
         while True:
             ending = end.ending
@@ -318,15 +325,19 @@ class Client(Inspector, Schedules):
                 return ending
             # Taken before we look: what comes meanwhile is not missed.
             news = end.news()
+            now = self._clock.now()
             # A run that has failed may have been resumed since; only a result is final.
-            if ending is not None or look_after_us or not self._tells_ends:
+            if ending is not None or look_after_us or now >= until or not self._tells_ends:
                 row = await self._storage.get_run(run_id)
                 if row is None:
                     raise RunNotFoundError(run_id)
                 if row.status.is_terminal:
                     return _ending_of(row)
+            if now >= until:
+                return None
             look_after_us = min(max(look_after_us * 3 // 2, _FIRST_POLL_US), _LONGEST_POLL_US)
-            await self._clock.wait(news, None if self._tells_ends else self._clock.now() + look_after_us)
+            look_at = until if self._tells_ends else min(until, now + look_after_us)
+            await self._clock.wait(news, None if look_at == NEVER else look_at)
 
 
 def _ending_of(row: RunRow) -> Ending:
@@ -355,15 +366,20 @@ class Run(Generic[R_co]):
     def __repr__(self) -> str:
         return f"<run {self.run_id!r} of {self.workflow!r}>"
 
-    async def result(self) -> R_co:
+    async def result(self, *, timeout: Duration | None = None) -> R_co:  # noqa: ASYNC109 - by the engine's clock
         """Wait until the run has ended, in whatever process, and return its output.
 
         Raises `RunFailedError` or `RunCancelledError` for a run that ended so, `SerializationError` for an output that
-        does not fit the type the code now declares.
+        does not fit the type the code now declares, `ResultTimeoutError` where it has not ended within `timeout`: it
+        goes on.
         """
         client = self._client
-        ending = await client._wait_for(self._end, self.run_id)  # pyright: ignore[reportPrivateUsage]
-        codec = client._codec  # pyright: ignore[reportPrivateUsage]
+        codec, clock = client._codec, client._clock  # pyright: ignore[reportPrivateUsage]
+        limit_us = None if timeout is None else to_micros(timeout, what="timeout")
+        until = NEVER if limit_us is None else clock.now() + limit_us
+        ending = await client._wait_for(self._end, self.run_id, until)  # pyright: ignore[reportPrivateUsage]
+        if ending is None:
+            raise ResultTimeoutError(self.run_id, self.workflow, (limit_us or 0) / 1_000_000)
         match ending.status:
             case RunStatus.COMPLETED:
                 try:
@@ -374,7 +390,8 @@ class Run(Generic[R_co]):
             case RunStatus.CANCELLED:
                 raise RunCancelledError(self.run_id, self.workflow)
             case _:
-                raise RunFailedError(self.run_id, self.workflow, codec.decode(ending.error or b"", Failure))
+                failure = read_failure(ending.error, codec, f"the error of run {self.run_id!r}")
+                raise RunFailedError(self.run_id, self.workflow, failure)
 
     async def info(self) -> RunInfo:
         """The run and its journal as they are now; `RunNotFoundError` when it is gone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from anyio import Event, move_on_after
@@ -23,11 +24,25 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of the machine."""
+    """The clock of the machine, or one that all machines share: as far ahead of it as `follow` has found."""
+
+    def __init__(self) -> None:
+        self._ahead_us = 0
 
     def now(self) -> int:
         """Microseconds since 1970 UTC."""
-        return time.time_ns() // 1_000
+        return time.time_ns() // 1_000 + self._ahead_us
+
+    async def follow(self, shared: Callable[[], Awaitable[int]]) -> None:
+        """Ask a shared clock for the time, and go by it from now on.
+
+        It was asked between two instants, so the answer leaves a span of how far it may be ahead. Within that span
+        nothing is changed: clocks that agree are not made to differ by the time that asking took.
+        """
+        before = time.time_ns() // 1_000
+        there = await shared()
+        after = time.time_ns() // 1_000
+        self._ahead_us = min(max(self._ahead_us, there - after), there - before)
 
     async def wait(self, event: Event, until: int | None) -> None:
         """Return when `event` is set or `until` has come."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +31,12 @@ from reflow.storage.records import Ending
 
 __all__ = ["Engine"]
 
+# How often to look for ends in other processes: at least; at most, and for each that is waited for.
 _LOOK_US = 500_000
+_LOOK_SOON_US = 20_000
+_LOOK_EACH_US = 4_000
+# Clocks drift apart by a few milliseconds in that time.
+_ASK_FOR_THE_TIME_US = 30_000_000
 # So often in a row a run may be claimed without getting anywhere.
 _MOST_IDLE_CLAIMS = 10
 # Between two times of deleting what is too old: a tenth of the retention, within these bounds.
@@ -109,13 +114,15 @@ class Engine(Client):
         self._tasks: TaskGroup | None = None
         # Looked up once, while this is entered: it is asked for with every run.
         self._ends_here: Ends | None = None
+        # Set when somebody may have ended a run elsewhere.
+        self._written = Event()
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
             raise ConfigError("this engine is running already; make another Engine for a second worker")
         tasks = self._tasks = create_task_group()
         try:
-            await self._storage.initialize()
+            await self._open()
         except BaseException:
             self._tasks = None
             raise
@@ -123,9 +130,11 @@ class Engine(Client):
         await tasks.__aenter__()
         self._worker.poke()
         tasks.start_soon(self._worker.serve)
-        tasks.start_soon(self._storage.listen, self._worker.poke)
+        tasks.start_soon(self._storage.listen, self._hinted)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
+        if self._follows:
+            tasks.start_soon(self._keep_time)
         if self._retention_us is not None:
             tasks.start_soon(self._keep_pruning, self._retention_us)
         return self
@@ -200,11 +209,29 @@ class Engine(Client):
     def _tells_ends(self) -> bool:
         return self._tasks is not None
 
+    def _hinted(self, run_id: str | None) -> None:
+        self._worker.poke(run_id)
+        if run_id is None:
+            self._written.set()
+
     async def _look_for_ends(self) -> None:
-        """What ends in another process gives no signal: now and then, have everybody who waits look."""
+        """What ends in another process gives no signal: have everybody who waits look, soon after somebody has written,
+        and now and then. The more there are, the longer the pauses, so that it never is much work."""
+        ends, looked_at, look_at = self._ends, 0, self._clock.now() + _LOOK_US
         while True:
-            await self._clock.wait(Event(), self._clock.now() + _LOOK_US)
-            self._ends.look()
+            self._written = Event()
+            await self._clock.wait(self._written, look_at)
+            pause_us = min(max(_LOOK_SOON_US, _LOOK_EACH_US * len(ends)), _LOOK_US)
+            await self._clock.wait(Event(), looked_at + pause_us)
+            ends.look()
+            looked_at = self._clock.now()
+            look_at = looked_at + _LOOK_US
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self._clock.wait(Event(), self._clock.now() + _ASK_FOR_THE_TIME_US)
+            with suppress(StorageError):  # until it answers again, the time goes on as it did
+                await self._ask_for_the_time()
 
     async def _keep_pruning(self, retention_us: int) -> None:
         while True:

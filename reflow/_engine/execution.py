@@ -20,7 +20,7 @@ from typing import Any, assert_never
 from reflow._core.definition import Call, Workflow
 from reflow._core.digest import digest_of
 from reflow._core.duration import from_micros
-from reflow._core.failure import capture, capture_for
+from reflow._core.failure import capture, capture_for, read_failure
 from reflow._core.journal import NEVER, Entry, Journal, Message, MessageKind, Timer, cancel_entry, patch_entry
 from reflow._core.nodes import Open
 from reflow._core.performed import result_type
@@ -122,7 +122,8 @@ class Execution:
             self.draft = Draft(len(journal.entries))
             self.mailbox.put(journal.messages)
         row = self.row
-        generator = self._workflow.start(row.input, self._codec)
+        is_new = journal is None or not (journal.entries or journal.timers)
+        generator = self._workflow.start(row.input, self._codec, is_new=is_new)
         self._replay = Replay(
             row.run_id,
             generator,
@@ -382,7 +383,8 @@ class Execution:
                 self._record_payload(replay, node, message.payload, started_at)
                 return
             case RunStatus.FAILED:
-                failure = capture(RunFailedError(child, name, self._codec.decode(message.payload, Failure)))
+                ended_with = read_failure(message.payload, self._codec, f"the error of run {child!r}")
+                failure = capture(RunFailedError(child, name, ended_with))
             case RunStatus.CANCELLED:
                 failure = capture(RunCancelledError(child, name))
             case _:

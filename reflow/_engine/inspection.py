@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from reflow._core.journal import NEVER, Entry, Journal, Timer
 from reflow._core.schedule import Recurrence
 from reflow._core.status import RunStatus
 from reflow.codec import Codec
-from reflow.errors import Failure, SerializationError
+from reflow.errors import ConfigError, Failure, SerializationError
 from reflow.storage.records import Page, RunCounts, RunRow, ScheduleRow
 
 __all__ = [
@@ -135,27 +136,33 @@ def describe_run(row: RunRow, journal: Journal, output_type: Any, codec: Codec) 
 
     `SerializationError`, naming run and place, where what is stored cannot be read or does not fit that type.
     """
-    read = _reader(f"run {row.run_id!r}", codec)
-    return RunInfo(
-        **_summary(row, read),
-        input=read(row.input, Any, "the input"),
-        output=read(row.output, output_type, "the output"),
-        entries=(
-            *(_settled(entry, read) for entry in journal.entries),
-            *(_unsettled(timer, read) for timer in journal.timers),
-        ),
-    )
+    with _naming(owner := f"run {row.run_id!r}"):
+        read = _reader(owner, codec)
+        return RunInfo(
+            **_summary(row, read),
+            input=read(row.input, Any, "the input"),
+            output=read(row.output, output_type, "the output"),
+            entries=(
+                *(_settled(entry, read) for entry in journal.entries),
+                *(_unsettled(timer, read) for timer in journal.timers),
+            ),
+        )
 
 
 def describe_page(page: Page, codec: Codec) -> RunPage:
     """The runs of a page in plain values."""
-    rows = (RunSummary(**_summary(row, _reader(f"run {row.run_id!r}", codec))) for row in page.rows)
-    return RunPage(tuple(rows), page.cursor)
+    return RunPage(tuple(_described(row, codec) for row in page.rows), page.cursor)
+
+
+def _described(row: RunRow, codec: Codec) -> RunSummary:
+    with _naming(owner := f"run {row.run_id!r}"):
+        return RunSummary(**_summary(row, _reader(owner, codec)))
 
 
 def describe_entry(run_id: str, entry: Entry, codec: Codec) -> EntryInfo:
     """An entry in plain values."""
-    return _settled(entry, _reader(f"run {run_id!r}", codec))
+    with _naming(owner := f"run {run_id!r}"):
+        return _settled(entry, _reader(owner, codec))
 
 
 def describe_statistics(counts: RunCounts, now: int, slots: tuple[int, int] | None, commits: int | None) -> Statistics:
@@ -170,24 +177,36 @@ def describe_statistics(counts: RunCounts, now: int, slots: tuple[int, int] | No
 
 def describe_schedule(row: ScheduleRow, codec: Codec) -> ScheduleInfo:
     """A schedule in plain values."""
-    recurrence = Recurrence.parse(row.recurrence)
-    assert recurrence.every is None or isinstance(recurrence.every, timedelta), "kept as a timedelta"
-    return ScheduleInfo(
-        key=row.key,
-        workflow=row.workflow,
-        version=row.version,
-        input=_reader(f"schedule {row.key!r}", codec)(row.input, Any, "the input"),
-        every=recurrence.every,
-        cron=recurrence.cron,
-        tz=recurrence.tz,
-        missed=row.missed,
-        overlap=row.overlap,
-        next_at=_moment(row.next_at),
-        is_paused=row.paused,
-        last_run_id=row.last_run_id,
-        created_at=from_micros(row.created_at),
-        updated_at=from_micros(row.updated_at),
-    )
+    with _naming(owner := f"schedule {row.key!r}"):
+        recurrence = Recurrence.parse(row.recurrence)
+        assert recurrence.every is None or isinstance(recurrence.every, timedelta), "kept as a timedelta"
+        return ScheduleInfo(
+            key=row.key,
+            workflow=row.workflow,
+            version=row.version,
+            input=_reader(owner, codec)(row.input, Any, "the input"),
+            every=recurrence.every,
+            cron=recurrence.cron,
+            tz=recurrence.tz,
+            missed=row.missed,
+            overlap=row.overlap,
+            next_at=_moment(row.next_at),
+            is_paused=row.paused,
+            last_run_id=row.last_run_id,
+            created_at=from_micros(row.created_at),
+            updated_at=from_micros(row.updated_at),
+        )
+
+
+@contextmanager
+def _naming(owner: str) -> Generator[None]:
+    """Inside `with`, what is stored of `owner` is read, and may be damaged."""
+    try:
+        yield
+    except OverflowError:
+        raise SerializationError(f"an instant of {owner}", "it lies beyond the calendar") from None
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: {error}") from None
 
 
 def _reader(owner: str, codec: Codec) -> _Read:

@@ -93,9 +93,9 @@ class Inspector(Access):
         engine), and what replay raises where code and journal no longer agree.
         """
         row = await self._row(run_id)
-        workflow = self._workflow_of(row)
-        if workflow is None:
-            raise WorkflowNotFoundError(row.workflow, ())
+        if self._registry is None:
+            raise WorkflowNotFoundError(row.workflow, None)
+        workflow = self._registry.require(row.workflow, row.version)
         if row.status.is_terminal:
             return ()
         journal = await self._storage.get_journal(run_id)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 from reflow._core.command import checked_name
 from reflow._core.definition import Call, Workflow
 from reflow._core.duration import Duration, to_micros
+from reflow._core.misuse import explain_call
 from reflow._core.replay import RULES
 from reflow._core.status import RunStatus
 from reflow._engine.ids import new_id
@@ -30,6 +31,7 @@ __all__ = [
     "CommonOptions",
     "EnqueueOptions",
     "Order",
+    "check_options",
     "check_same",
     "checked_statuses",
     "checked_tags",
@@ -54,6 +56,16 @@ class EnqueueOptions(CommonOptions, total=False):
 
     run_id: str | None
     idempotency_key: str | None
+
+
+def check_options(options: Mapping[str, Any], allowed: frozenset[str], verb: str) -> None:
+    """Raise, as for any function, where one of `options` is none of `verb`: as a rule an argument of the workflow."""
+    for name in options.keys() - allowed:
+        raise TypeError(
+            f"{verb}() got an unexpected keyword argument {name!r}; its options are {', '.join(sorted(allowed))}. What "
+            f"the workflow takes goes into the call, signup({name}=...), or by name into a dict: 'signup', {{{name!r}: "
+            "...}"
+        )
 
 
 class Order(NamedTuple):
@@ -99,10 +111,8 @@ def take_order(
         data = workflow.encode_input(call.arguments, codec)
         return Order(workflow.name, workflow.version, workflow, data, call.run_id)
     if not isinstance(call, str):
-        raise ConfigError(
-            f"{verb} got {call!r}; call a workflow to make a call: {verb}(signup(user)), or write its name and its "
-            f"arguments: {verb}('signup', {{'user': ...}})"
-        )
+        by_name = f"{verb}('signup', {{'user': ...}})"
+        raise ConfigError(f"{explain_call(call, verb)}, or write its name and its arguments: {by_name}")
     name = checked_name(call, "the name of a workflow")
     if version is not None and (isinstance(version, bool) or not isinstance(version, int) or version < 1):
         raise ConfigError(f"version is {version!r}; write a whole number from 1 up")
@@ -186,6 +196,8 @@ def checked_text(value: object, what: str) -> str:
             return value
     except UnicodeEncodeError:
         pass
+    if isinstance(getattr(value, "run_id", None), str):
+        raise ConfigError(f"{what} is a {type(value).__name__}; write the id that it has, `.run_id`")
     raise ConfigError(f"{what} is {value!r}; write a text that is not empty, in Unicode without surrogates")
 
 

@@ -25,6 +25,7 @@ from msgspec import Struct
 from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
+from reflow._engine.transactions import called_in_transaction
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 
 __all__ = ["Attempt", "Perform", "StepInfo", "attempt", "current_step"]
@@ -106,6 +107,8 @@ async def _body(step: Step[Any]) -> Attempt:
 
 
 def _called(step: Step[Any]) -> Any:
+    if step.in_transaction:
+        return called_in_transaction(step, current_step().position)
     value = step.fn(*step.args, **step.kwargs)
     if inspect.iscoroutine(value):
         value.close()

@@ -8,10 +8,11 @@ run; then the run. A crash in between leaves the run as it was, and the next `re
 from __future__ import annotations
 
 from reflow._core.cut import cut_of
+from reflow._core.failure import read_failure
 from reflow._core.journal import Entry
 from reflow._core.status import RunStatus
 from reflow.codec import Codec
-from reflow.errors import Failure, RunCancelledError, RunFailedError
+from reflow.errors import RunCancelledError, RunFailedError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import RunFilter, RunRow
 
@@ -27,7 +28,7 @@ def is_resumable(row: RunRow | None) -> bool:
 
 async def resume(storage: StorageAdapter, row: RunRow, codec: Codec, now: int, at: str | None = None) -> bool:
     """Let a run go on, with its children; False where it does already."""
-    failure: Failure | None = codec.decode(row.error, Failure) if row.error is not None else None
+    failure = None if row.error is None else read_failure(row.error, codec, f"the error of run {row.run_id!r}")
     journal = await storage.get_journal(row.run_id)
     keep = cut_of(journal.entries, failure, at=at)
     if keep < len(journal.entries):
@@ -41,7 +42,8 @@ async def _children_of(storage: StorageAdapter, run_id: str, cut: Entry, codec: 
     """The children that have to go on where the journal of their parent is cut at `cut`."""
     children = await _cancelled_since(storage, run_id, cut.recorded_at)
     if cut.failed and cut.kind == "child":
-        failure: Failure = codec.decode(cut.payload, Failure)
+        what = f"the recorded outcome of {cut} at position {cut.position} of run {run_id!r}"
+        failure = read_failure(cut.payload, codec, what)
         if failure.code in (RunFailedError.code, RunCancelledError.code) and failure.args:
             failed = await storage.get_run(failure.args[0])
             if failed is not None and is_resumable(failed) and failed.parent == run_id:

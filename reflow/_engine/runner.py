@@ -42,6 +42,7 @@ from reflow._engine.observers import Observers
 from reflow._engine.perform import Perform
 from reflow._engine.scopes import scope_probe
 from reflow._engine.teller import Teller
+from reflow._engine.transactions import Here, here
 from reflow.codec import Codec
 from reflow.errors import MisuseError, PoisonError, StorageError
 from reflow.storage.contract import StorageAdapter
@@ -124,6 +125,7 @@ class Runner:
 
     async def run(self) -> None:
         """Advance the run until it parks or ends; `ending` then says how, and is written."""
+        here.set(Here(self._services.storage, self.lease, self._services.codec))
         try:
             while True:
                 with self._scope:
@@ -344,7 +346,8 @@ class Runner:
         progress = execution.draft.progress(self.lease, self._clock.now(), ending)
         with CancelScope(shield=True):
             try:
-                await self._services.storage.save_progress(progress)
+                if await self._services.storage.save_progress(progress):
+                    self._services.on_end(self.row.run_id, ending)
             except StorageError as error:
                 _log.warning("run %s: not given back, its lease has to run out: %s", self.row.run_id, error)
 

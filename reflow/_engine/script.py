@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import anyio
 
 from reflow._core.definition import Call, Workflow
+from reflow._core.misuse import explain_call
 from reflow._engine.engine import Engine
 from reflow.codec import Codec
-from reflow.errors import ConfigError
+from reflow.errors import ConfigError, ReflowError, StorageError
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.sqlite import SQLiteStorage
 
@@ -43,7 +44,7 @@ def run(
     Raises what `Engine.execute` raises; `ConfigError` when called inside an event loop.
     """
     if not isinstance(call, Call):
-        raise ConfigError(f"run got {call!r}; call a workflow to make a call: reflow.run(import_file(path))")
+        raise ConfigError(explain_call(call, "reflow.run", "import_file(path)"))
     if backend not in ("asyncio", "trio"):
         raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
     check_no_event_loop("reflow.run", "`await engine.execute(...)`")
@@ -56,6 +57,11 @@ def run(
 
     try:
         return anyio.run(main, backend=backend)
+    except ReflowError as error:
+        if isinstance(error, StorageError):
+            raise
+        # The way here, through engine and event loop, is not what anybody looks for.
+        raise error.with_traceback(None)  # noqa: B904
     except BaseExceptionGroup as group:
         # On trio Ctrl-C strikes in whatever task is running, and comes out in a group.
         _, others = group.split(KeyboardInterrupt)

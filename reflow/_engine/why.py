@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from reflow._core.definition import Workflow
 from reflow._core.derived import child_id, stem_of
 from reflow._core.duration import from_micros
-from reflow._core.journal import NEVER, Timer
+from reflow._core.failure import read_failure
+from reflow._core.journal import NEVER, Journal, MessageKind, Timer
 from reflow._core.status import RunStatus
 from reflow._engine.standing import Standing, standings
 from reflow.codec import Codec
-from reflow.errors import Failure
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import RunRow
 
@@ -37,12 +37,14 @@ class Claimers(NamedTuple):
 
 class Findings(NamedTuple):
     """What is known of a run that has not ended. `standings` are by position; so are `children`, the runs that it has
-    started and waits for. `claimers` is None for a client, which does not claim."""
+    started and waits for. `unawaited` are the names of the events that it was sent, where it waits for others.
+    `claimers` is None for a client, which does not claim."""
 
     now: int
     timers: Sequence[Timer] = ()
     standings: Mapping[str, Standing] = {}
     children: Mapping[str, RunRow] = {}
+    unawaited: Sequence[str] = ()
     claimers: Claimers | None = None
 
 
@@ -70,13 +72,22 @@ async def find(
         child = await storage.get_run(own or child_id(stem_of(row.run_id, row.generation), timer.position))
         if child is not None:
             children[timer.position] = child
-    return Findings(now, journal.timers, found, children, claimers)
+    return Findings(now, journal.timers, found, children, _unawaited(journal), claimers)
+
+
+def _unawaited(journal: Journal) -> tuple[str, ...]:
+    awaited = {timer.name for timer in journal.timers if timer.kind == "wait_event"}
+    sent = dict.fromkeys(message.name for message in journal.messages if message.kind is MessageKind.EVENT)
+    return tuple(name for name in sent if name not in awaited) if awaited else ()
 
 
 def why(row: RunRow, findings: Findings, codec: Codec) -> str:
     """What the run waits for, and until when; or how it ended."""
+    sent = ", ".join(map(repr, findings.unawaited[:_MOST_WAITS]))
+    more = f" and {rest} more" if (rest := len(findings.unawaited) - _MOST_WAITS) > 0 else ""
+    unawaited = f"; it was sent {sent}{more}, which nothing awaits now" if sent else ""
     cancelling = "; its cancellation is requested" if row.cancel_requested else ""
-    return f"run {row.run_id!r} of {row.workflow!r} {_predicate(row, findings, codec)}{cancelling}"
+    return f"run {row.run_id!r} of {row.workflow!r} {_predicate(row, findings, codec)}{unawaited}{cancelling}"
 
 
 def _predicate(row: RunRow, findings: Findings, codec: Codec) -> str:
@@ -86,7 +97,7 @@ def _predicate(row: RunRow, findings: Findings, codec: Codec) -> str:
         case RunStatus.CANCELLED:
             return f"was cancelled, which was done at {_time(row.updated_at)}"
         case RunStatus.FAILED:
-            failure: Failure = codec.decode(row.error or b"", Failure)
+            failure = read_failure(row.error, codec, f"the error of run {row.run_id!r}")
             place = f" at position {failure.position}" if failure.position else ""
             return f"failed at {_time(row.updated_at)}{place} with {failure}"
         case _:
@@ -151,7 +162,9 @@ def _wait(timer: Timer, findings: Findings, codec: Codec) -> str:
     if timer.kind != "step":
         return f"waits {limit} for {timer.kind.removeprefix('wait_')} {timer.name!r}{at}"
     most = f" of {standing.max_attempts}" if standing else ""
-    after = f", after {codec.decode(timer.failure, Failure)}" if timer.failure is not None else ""
+    after = ""
+    if timer.failure is not None:
+        after = f", after {read_failure(timer.failure, codec, f'the last failure of {timer} at {timer.position}')}"
     return f"waits until {_time(timer.due_at)} for attempt {timer.attempts + 1}{most} of {timer}{after}{at}"
 
 
@@ -160,4 +173,9 @@ def _at(standing: Standing | None) -> str:
 
 
 def _time(instant: int | None) -> str:
-    return "no time" if instant is None or instant == NEVER else f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
+    if instant is None or instant == NEVER:
+        return "no time"
+    try:
+        return f"{from_micros(instant):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:
+        return "a time beyond the calendar"

@@ -16,8 +16,8 @@ X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from reflow._core.journal import Entry, Journal, Message
 from reflow._core.status import RunStatus
@@ -36,7 +36,7 @@ from reflow.storage.records import (
     ScheduleRow,
 )
 
-__all__ = ["StorageAdapter"]
+__all__ = ["SharedClock", "StorageAdapter", "Transactional"]
 
 
 class StorageAdapter(Protocol):
@@ -106,7 +106,8 @@ class StorageAdapter(Protocol):
         F2. With an `ending` the run takes its status, due time, output and error, and the lease ends; without one the
             run goes on under its lease. An ending with a `problem` is refused.
         F3. It is written as a whole or not at all.
-        F4. The same entries written again under the same lease are there once.
+        F4. The same entries written again under the same lease are there once. Where another entry is in the place of
+            one, the journal has gone on without this writer: False, and nothing changes.
         F5. A foreign, replaced or ended lease: False, and nothing changes.
         F6. Where fewer entries are there than `recorded` says: `StorageError`, and nothing changes.
         F7. With a new entry, a timer or an ending, there are no idle claims any more.
@@ -286,4 +287,29 @@ class StorageAdapter(Protocol):
             hint, to claim or to check runs, sees what it did.
         Y3. It is not called any more once the listener was cancelled.
         """
+        ...
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """What an adapter may have beside its verbs: transactions that a step shares with it."""
+
+    def transact(self, lease: Lease, position: str, name: str, body: Callable[[Any], bytes]) -> bytes:
+        """What `body` gave for this run and position, once and for all; called in a worker thread.
+
+        Where no outcome is stored: `body` is called with a connection on which a transaction is open, and what it gives
+        is stored in that transaction. Whatever `body` raises undoes it. Where the outcome of a step of this name is
+        stored already, that one, and `body` is not called. Where the lease is lost: `StorageError`, and nothing has
+        changed. It goes with the entries of the run.
+        """
+        ...
+
+
+@runtime_checkable
+class SharedClock(Protocol):
+    """What an adapter may have beside its verbs, where engines on several machines use it: one clock for all."""
+
+    async def time(self) -> int:
+        """The time there, in microseconds since 1970 UTC. Engines and clients go by it, unless they were given a
+        clock."""
         ...

@@ -31,13 +31,17 @@ class Listeners:
         self._listeners: list[_Listener] = []
 
     def wake(self, run_id: str | None = None) -> None:
-        """Call all of them: those of this thread here and now, others soon."""
-        for wake, thread, call_soon in tuple(self._listeners):
-            if thread == get_ident():
-                wake(run_id)
+        """Call all of them: those of this thread here and now, others soon, if they still listen then."""
+        for listener in tuple(self._listeners):
+            if listener.thread == get_ident():
+                listener.wake(run_id)
             else:
                 with suppress(RuntimeError):  # that event loop is gone
-                    call_soon(partial(wake, run_id))
+                    listener.call_soon(partial(self._wake_here, listener, run_id))
+
+    def _wake_here(self, listener: _Listener, run_id: str | None) -> None:
+        if listener in self._listeners:
+            listener.wake(run_id)
 
     async def listen(self, wake: Wake) -> None:
         """Add `wake` until cancelled."""

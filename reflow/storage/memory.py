@@ -115,6 +115,9 @@ class MemoryStorage:
         known = len(run.entries) - progress.recorded
         if known < 0:
             raise StorageError("save_progress", f"entries of run {run.row.run_id!r} are missing")
+        there = run.entries[progress.recorded :]
+        if any(entry != known for entry, known in zip(progress.entries, there, strict=False)):
+            return False
         if known == 0 and not run.messages.keys() >= set(progress.consumed):
             raise StorageError("save_progress", f"messages of run {run.row.run_id!r} are missing")
         added = progress.entries[known:]

@@ -171,6 +171,19 @@ class Progress(Struct, frozen=True):
     cancel_delivered: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it only adds entries: nobody else is concerned, and nothing has to be looked up."""
+        return not (
+            self.ending
+            or self.timers
+            or self.settled
+            or self.consumed
+            or self.children
+            or self.cancelled
+            or self.cancel_delivered
+        )
+
+    @property
     def is_news(self) -> bool:
         """Whether others may have something to do because of it: a run to start or to cancel, or one that waited for
         this one."""

@@ -25,8 +25,8 @@ that. `Sandbox` is an engine that has no others to look for.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 
 from anyio import CancelScope, Event, create_task_group, move_on_after, wait_all_tasks_blocked
@@ -34,7 +34,7 @@ from anyio.lowlevel import checkpoint
 
 from reflow._core.duration import Duration, from_micros, to_instant, to_micros
 
-__all__ = ["START", "VirtualClock"]
+__all__ = ["START", "VirtualClock", "set_or_due"]
 
 START = 1_750_000_000_000_000
 """Where virtual clocks begin unless they are told: 2025-06-15 15:06:40 UTC, in microseconds since 1970."""
@@ -64,19 +64,17 @@ class VirtualClock:
 
     async def wait(self, event: Event, until: int | None) -> None:
         """Return when `event` is set or the clock was turned to `until`."""
-        if until is None:
-            await event.wait()
-            return
-        if event.is_set() or until <= self._now:
-            return
-        with CancelScope() as scope:
-            timer = (until, scope)
-            self._timers.append(timer)
-            self._change()
-            try:
-                await event.wait()
-            finally:
-                self._timers.remove(timer)
+        await set_or_due(event, until, self._now, self._timer)
+
+    @contextmanager
+    def _timer(self, until: int, scope: CancelScope) -> Generator[None]:
+        timer = (until, scope)
+        self._timers.append(timer)
+        self._change()
+        try:
+            yield
+        finally:
+            self._timers.remove(timer)
 
     # ---- what a test does -------------------------------------------------------------------------------------------
 
@@ -161,6 +159,17 @@ class VirtualClock:
                 self._stalled.set()
                 await changed.wait()
                 self._stalled = Event()
+
+
+async def set_or_due(
+    event: Event, until: int | None, now: int, timer: Callable[[int, CancelScope], AbstractContextManager[object]]
+) -> None:
+    """Return when `event` is set, or when its instant has come: then whoever keeps the `timer` cancels its scope."""
+    if until is None:
+        await event.wait()
+    elif until > now and not event.is_set():
+        with CancelScope() as scope, timer(until, scope):
+            await event.wait()
 
 
 async def _all_others_blocked() -> None:

@@ -7,7 +7,8 @@ on the way, is up to the keeper.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, cast
@@ -17,12 +18,10 @@ from anyio import CancelScope, Event
 from reflow import StorageAdapter
 from reflow.storage.listeners import Wake
 from reflow.storage.records import Progress
+from reflow.testing.clock import VirtualClock, set_or_due
+from reflow.testing.crash import Crash
 
-__all__ = ["Clock", "Crash", "Gate", "Owner", "Ticket", "Verb", "at_the_gate"]
-
-
-class Crash(BaseException):
-    """The process is gone. Nobody may catch it and go on; who tries to reach the storage meets it again."""
+__all__ = ["Gate", "GatedClock", "Owner", "Ticket", "Verb", "at_the_gate"]
 
 
 class Owner:
@@ -174,33 +173,31 @@ class _GatedStorage:
         return asked.answer()
 
 
-class Clock:
+class GatedClock:
     """The time as one owner sees it: that of the world, and `offset_us` to it."""
 
-    def __init__(self, gate: Gate, owner: Owner, world_now: Callable[[], int]) -> None:
+    def __init__(self, clock: VirtualClock, gate: Gate, owner: Owner) -> None:
         self.offset_us = 0
+        self._clock = clock
         self._gate = gate
         self._owner = owner
-        self._world_now = world_now
 
     def now(self) -> int:
         """Microseconds since 1970 UTC."""
-        return self._world_now() + self.offset_us
+        return self._clock.now() + self.offset_us
 
     async def wait(self, event: Event, until: int | None) -> None:
         """Return when `event` is set or `until` has come, and the keeper of the gate says so."""
-        if until is None:
-            await event.wait()
-            return
-        if event.is_set() or until <= self.now():
-            return
-        with CancelScope() as scope:
-            timer = _Timer(self._owner, until, scope)
-            self._gate.add(timer)
-            try:
-                await event.wait()
-            finally:
-                self._gate.discard(timer)
+        await set_or_due(event, until, self.now(), self._timer)
+
+    @contextmanager
+    def _timer(self, until: int, scope: CancelScope) -> Generator[None]:
+        timer = _Timer(self._owner, until, scope)
+        self._gate.add(timer)
+        try:
+            yield
+        finally:
+            self._gate.discard(timer)
 
 
 def _told(subject: Any) -> str:

@@ -24,14 +24,13 @@ from reflow._core.steps import Step
 from reflow._core.waits import Event, WaitEvent
 from reflow.codec import Codec
 from reflow.errors import ConfigError, RunFailedError, SerializationError, ValidationError, WaitTimeoutError
+from reflow.testing.clock import START
 from reflow.testing.stories import Body, Story, shown
 
 __all__ = ["RUN_ID", "End", "Foreseen", "Move", "State", "Way", "body_of", "entry_of"]
 
 RUN_ID = "run"
 """The id of every run that is explored."""
-
-_START_US = 1_750_000_000_000_000
 
 
 class Way(NamedTuple):
@@ -60,7 +59,7 @@ class State(Struct, frozen=True, kw_only=True):
     crashes: int
     generation: int = 0
     entries: tuple[Entry, ...] = ()
-    now: int = _START_US
+    now: int = START
     due: dict[str, int] = {}
     attempts: dict[str, int] = {}
     is_cancelled: bool = False

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import anyio
 
 from reflow import Call, ConfigError, Duration, Workflow
+from reflow._core.misuse import explain_call
 from reflow._engine.script import check_no_event_loop
 from reflow.testing.sandbox import Finished, Sandbox, SentEvent
 from reflow.testing.stubs import Stubs
@@ -69,7 +70,7 @@ def blocking(main: Callable[[], Awaitable[T]], called: str, backend: str) -> T:
 def workflows_of(call: Call[Any], others: Iterable[Workflow[..., Any]], called: str) -> tuple[Workflow[..., Any], ...]:
     """The workflow of `call`, the `others`, and those that their modules and closures know of by name, each once."""
     if not isinstance(call, Call):
-        raise ConfigError(f"{called} got {call!r}; call a workflow to make a call: {called}(signup(user))")
+        raise ConfigError(explain_call(call, called))
     found = {(workflow.name, workflow.version): workflow for workflow in (*others, call.workflow)}
     queue = list(found.values())
     while queue:

@@ -10,6 +10,7 @@ Nothing is performed: no step runs. A run that had ended must end in the same wa
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import unified_diff
 from typing import Any
 
@@ -24,6 +25,7 @@ from reflow import (
     Run,
     RunNotFoundError,
     RunStatus,
+    SerializationError,
     StorageAdapter,
     Workflow,
 )
@@ -104,9 +106,10 @@ def assert_replays(workflow: Workflow[..., Any] | Iterable[Workflow[..., Any]], 
     it names position, recorded and yielded command, file and line. `AssertionError` where all that is the same and the
     run ends in another way. `ConfigError` where the workflow, in this version, is not among those given.
     """
+    flow = _workflow_of(workflow, transcript)
     replay = Replay(
         transcript.run_id,
-        _workflow_of(workflow, transcript).start(transcript.input, CODEC),
+        flow.start(transcript.input, CODEC),
         CODEC,
         transcript.journal,
         workflow=transcript.workflow,
@@ -119,7 +122,7 @@ def assert_replays(workflow: Workflow[..., Any] | Iterable[Workflow[..., Any]], 
         replay.catch_up()
         for timer in transcript.timers:
             replay.check(timer)
-        _compare_ends(replay, transcript, recorded)
+        _compare_ends(replay, transcript, recorded, flow.output_type)
     except ReflowError as error:
         # The same complaint as then, such as a misuse, is what was recorded.
         if recorded is None or recorded.code != error.code or isinstance(error, NonDeterminismError):
@@ -145,13 +148,13 @@ def _refuse_other_arguments(entry: Entry, location: str) -> None:
     raise NonDeterminismError(entry.position, str(entry), f"{entry} with other arguments", location)
 
 
-def _compare_ends(replay: Replay, transcript: Transcript, recorded: Failure | None) -> None:
+def _compare_ends(replay: Replay, transcript: Transcript, recorded: Failure | None, output_type: Any) -> None:
     # A run that was cancelled before it began does not show it.
     never_began = transcript.status is RunStatus.CANCELLED and all(entry.kind == CANCEL for entry in transcript.entries)
     if never_began or not transcript.status.is_terminal:
         return
     if replay.outcome is not None:
-        then, now = _end(transcript, recorded), _end_now(replay.outcome)
+        then, now = _end(transcript, recorded, output_type), _end_now(replay.outcome, output_type)
         if then != now and not (recorded and recorded.code in _OF_THE_ENGINE):
             raise AssertionError(
                 f"the code replays run {transcript.run_id!r} of {transcript.workflow!r}, and ends in another way: "
@@ -162,22 +165,29 @@ def _compare_ends(replay: Replay, transcript: Transcript, recorded: Failure | No
         raise NonDeterminismError(node.position, f"that the run {transcript.status}", str(node), location_of(node))
 
 
-def _end(transcript: Transcript, recorded: Failure | None) -> str:
+def _end(transcript: Transcript, recorded: Failure | None, output_type: Any) -> str:
     if recorded is not None:
         return f"{RunStatus.FAILED} with {recorded}"
     if transcript.output is not None:
-        return f"{RunStatus.COMPLETED} with {CODEC.decode(transcript.output, Any)!r}"
+        return f"{RunStatus.COMPLETED} with {_plain(transcript.output, output_type)!r}"
     return str(transcript.status)
 
 
-def _end_now(outcome: Outcome) -> str:
+def _end_now(outcome: Outcome, output_type: Any) -> str:
     if outcome.error is not None:
         return f"{RunStatus.FAILED} with {capture(outcome.error)}"
     if outcome.is_cancelled:
         return str(RunStatus.CANCELLED)
     if outcome.continued is not None:
         return f"continued as {outcome.continued!r}"
-    return f"{RunStatus.COMPLETED} with {CODEC.decode(CODEC.encode(outcome.value), Any)!r}"
+    return f"{RunStatus.COMPLETED} with {_plain(CODEC.encode(outcome.value), output_type)!r}"
+
+
+def _plain(output: bytes, output_type: Any) -> Any:
+    """An output as plain data, by way of its type: so what was stored as JSON has the keys that it had."""
+    with suppress(SerializationError, ConfigError):
+        output = CODEC.encode(CODEC.decode(output, output_type))
+    return CODEC.decode(output, Any)
 
 
 def difference(recorded: Transcript, now: Transcript) -> str:

@@ -34,14 +34,15 @@ from msgspec.structs import replace
 from reflow import Call, Client, Engine, MemoryStorage, RunInfo, StorageAdapter, StorageError, Workflow, current_step
 from reflow import Event as DeclaredEvent
 from reflow._core.steps import Step
-from reflow.testing.faults import Clock, Crash, Gate, Owner, Ticket, Verb, at_the_gate
+from reflow.testing.clock import VirtualClock
+from reflow.testing.crash import Crash
+from reflow.testing.faults import Gate, GatedClock, Owner, Ticket, Verb, at_the_gate
 from reflow.testing.interposed import interposed
 from reflow.testing.lockstep import AllBlocked, Backend, run_in_lockstep
 from reflow.testing.promises import Promises
 
 __all__ = ["Simulated", "SimulatedRuns", "SimulationError", "simulate"]
 
-_START_US = 1_750_000_000_000_000
 _LEASE_US = 10_000_000
 _LINES_SHOWN = 60
 # One in so many times, while something else could happen: the clock is turned; a fault happens to an engine, to a verb.
@@ -158,7 +159,7 @@ class _Member:
 
     def __init__(self, world: _World, number: int, life: int) -> None:
         self.owner = Owner(number, f"engine {number}.{life}")
-        self.clock = Clock(world.gate, self.owner, lambda: world.now)
+        self.clock = GatedClock(world.clock, world.gate, self.owner)
         self.scope = CancelScope()
         self.leave = Event()
         self.still_until = 0
@@ -216,7 +217,7 @@ class _World:
         self.promises = Promises(storage)
         self.trace: list[str] = []
         self.faults: Counter[str] = Counter()
-        self.now = _START_US
+        self.clock = VirtualClock()
         self.steps = 0
         self._random = Random(seed)
         self._members: dict[int, _Member] = {}
@@ -230,7 +231,7 @@ class _World:
     async def run(self, users: _Users, faults: int, most: int, all_blocked: AllBlocked) -> SimulatedRuns:
         """Keep the gate until all runs have ended."""
         await self.storage.initialize()
-        clock = Clock(self.gate, self._user, lambda: self.now)
+        clock = GatedClock(self.clock, self.gate, self._user)
         client = Client(at_the_gate(self.storage, self.gate, self._user), clock=clock)
 
         async def ask() -> None:
@@ -325,9 +326,9 @@ class _World:
             if not any(member.held for member in self._members.values()) and not self._users_left:
                 due_at = (await self.storage.count_runs()).next_due_at
                 instants = [max(min(instants), due_at or 0)]
-        if instants and min(instants) > self.now:
-            self._tell(f"the clock is turned by {(min(instants) - self.now) / 1_000_000:g} s")
-            self.now = min(instants)
+        if instants and min(instants) > self.clock.now():
+            self._tell(f"the clock is turned by {(min(instants) - self.clock.now()) / 1_000_000:g} s")
+            self.clock.turn_to(min(instants))
 
     # ---- faults -----------------------------------------------------------------------------------------------------
 
@@ -348,7 +349,7 @@ class _World:
             case "has a clock that jumps":
                 member.clock.offset_us += self._random.randrange(-2 * _LEASE_US, 2 * _LEASE_US)
             case _:
-                self.now += self._random.randrange(2 * _LEASE_US)
+                self.clock.turn_to(self.clock.now() + self._random.randrange(2 * _LEASE_US))
 
     def _kill(self, member: _Member) -> None:
         self.gate.kill(member.owner)
@@ -374,7 +375,7 @@ class _World:
         return member.clock.offset_us if member is not None and member.owner is owner else 0
 
     def _now_of(self, owner: Owner) -> int:
-        return self.now + self._offset_of(owner)
+        return self.clock.now() + self._offset_of(owner)
 
     def _one_in(self, times: int) -> bool:
         return self._random.randrange(times) == 0

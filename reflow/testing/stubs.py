@@ -51,7 +51,8 @@ class StandIns:
         """One attempt, as an engine asks for it."""
         stub = next((self._stubs[key] for key in _keys(step) if key in self._stubs), _REAL)
         if stub is not _REAL:
-            stubbed = replace(step, fn=partial(self._act, stub), body=replace(step.body, is_async=True))
+            body = replace(step.body, is_async=True)
+            stubbed = replace(step, fn=partial(self._act, stub), body=body, in_transaction=False)
             return await attempt(stubbed, info, threads, clock)
         with self._clock.hold():
             return await attempt(step, info, threads, clock)

@@ -27,13 +27,14 @@ def measure(setting: Setting) -> Iterator[Result]:
 
 async def once(setting: Setting, length: int = 1_000) -> Stopwatch:
     """One chain in a warm engine."""
-    storage = setting.storage()
+    place = setting.new_place()
+    storage = setting.storage(place)
     async with Engine(storage, [workflows.chain]) as engine:
         await engine.execute(workflows.chain(1))
         with Stopwatch(storage) as watch:
             result = await engine.execute(workflows.chain(length))
     assert result == length * (length - 1) // 2
-    assert Contents({"completed": 2}, 1 + length) == contents(storage.path)
+    assert Contents({"completed": 2}, 1 + length) == contents(place)
     return watch
 
 
@@ -55,7 +56,7 @@ def marked(length: int) -> Flow[int]:
 async def _long_chain(setting: Setting, length: int) -> dict[str, float]:
     """The rate of the first tenth and of the last."""
     _began.clear()
-    async with Engine(setting.storage(), [marked]) as engine:
+    async with Engine(setting.storage(setting.new_place()), [marked]) as engine:
         result = await engine.execute(marked(length))
     assert result == length * (length - 1) // 2
     assert len(_began) == length

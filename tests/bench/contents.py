@@ -1,11 +1,10 @@
-"""What is in a file after a measurement, so that a workload can tell that it measured what it meant to."""
+"""What is in a place after a measurement, so that a workload can tell that it measured what it meant to."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import NamedTuple
+
+from tests.bench.place import Place
 
 
 class Contents(NamedTuple):
@@ -16,10 +15,10 @@ class Contents(NamedTuple):
     timers: int = 0
 
 
-def contents(path: Path) -> Contents:
+def contents(place: Place) -> Contents:
     """Counted by a connection of its own."""
-    with closing(sqlite3.connect(path)) as db:
-        runs = dict(db.execute("select status, count(*) from reflow_run group by status"))
+    with place.connected() as db:
+        runs = dict(db.execute("select status, count(*) from reflow_run group by status").fetchall())
         [entries] = db.execute("select count(*) from reflow_entry").fetchone()
         [timers] = db.execute("select count(*) from reflow_timer").fetchone()
     return Contents(runs, entries, timers)

@@ -1,21 +1,19 @@
 """W4: from `enqueue` to the start of the body, 200 times one after the other: in process, and from a second process on
-the same file. And what an idle engine costs.
+the same storage. And what an idle engine costs.
 """
 
 from __future__ import annotations
 
 import random
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import anyio
 
 from reflow import Engine, Flow, step, workflow
 from tests.bench.contents import Contents, contents
+from tests.bench.place import Place
 from tests.bench.process import apart, companion
 from tests.bench.result import Result, percentiles
 from tests.bench.setting import Setting
@@ -42,20 +40,21 @@ def measure(setting: Setting) -> Iterator[Result]:
     dispatches = setting.sized(200, 50, 2)
     lags = setting.run(once, setting, dispatches)
     yield Result("W4 dispatch in process", {"dispatches": dispatches, **percentiles(lags)})
-    path = setting.new_path()
-    with companion(setting, _enqueue_on_demand, path) as other:
-        lags = setting.run(_from_another_process, setting, path, dispatches, other.pipe)
+    place = setting.new_place()
+    with companion(setting, _enqueue_on_demand, place) as other:
+        lags = setting.run(_from_another_process, setting, place, dispatches, other.pipe)
     yield Result("W4 dispatch across processes", {"dispatches": dispatches, **percentiles(lags)})
     seconds = setting.sized(10.0, 3.0, 0.1)
-    with closing(sqlite3.connect(path)) as idle:
+    with place.connected() as idle:
         idle.execute("select count(*) from reflow_run").fetchone()
-        share = apart(setting, _idle, path, seconds)
+        share = apart(setting, _idle, place, seconds)
     yield Result("W4 idle engine", {"seconds": seconds, "percent_of_a_core": share * 100})
 
 
 async def once(setting: Setting, dispatches: int = 200) -> list[float]:
     """In process."""
-    storage, lags = setting.storage(), list[float]()
+    place, lags = setting.new_place(), list[float]()
+    storage = setting.storage(place)
     _began.clear()
     async with Engine(storage, [noted]) as engine:
         await engine.execute(noted())
@@ -66,15 +65,15 @@ async def once(setting: Setting, dispatches: int = 200) -> list[float]:
             await run.result()
             lags.append(_began[-1] - asked)
     assert 1 + dispatches == len(_began)
-    assert Contents({"completed": 1 + dispatches}, 1 + dispatches) == contents(storage.path)
+    assert Contents({"completed": 1 + dispatches}, 1 + dispatches) == contents(place)
     return lags
 
 
-async def _from_another_process(setting: Setting, path: Path, dispatches: int, pipe: Connection) -> list[float]:
+async def _from_another_process(setting: Setting, place: Place, dispatches: int, pipe: Connection) -> list[float]:
     """The other process enqueues when it is told to, and answers with the id, and the time at which it began to."""
     lags: list[float] = []
     _began.clear()
-    async with Engine(setting.storage(path), [noted]) as engine:
+    async with Engine(setting.storage(place), [noted]) as engine:
         await engine.execute(noted())
         for _ in range(dispatches):
             await anyio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
@@ -83,12 +82,12 @@ async def _from_another_process(setting: Setting, path: Path, dispatches: int, p
             await (await engine.handle(run_id)).result()
             lags.append(_began[-1] - asked)
     assert 1 + dispatches == len(_began)
-    assert Contents({"completed": 1 + dispatches}, 1 + dispatches) == contents(path)
+    assert Contents({"completed": 1 + dispatches}, 1 + dispatches) == contents(place)
     return lags
 
 
-async def _enqueue_on_demand(pipe: Connection, setting: Setting, path: Path) -> None:
-    storage = setting.storage(path)
+async def _enqueue_on_demand(pipe: Connection, setting: Setting, place: Place) -> None:
+    storage = setting.storage(place)
     await storage.initialize()
     client = Engine(storage, [noted])
     # Whoever asks, waits: there is nothing else to do in this process meanwhile.
@@ -98,9 +97,9 @@ async def _enqueue_on_demand(pipe: Connection, setting: Setting, path: Path) -> 
         pipe.send((run.run_id, asked))
 
 
-async def _idle(setting: Setting, path: Path, seconds: float) -> float:
+async def _idle(setting: Setting, place: Place, seconds: float) -> float:
     """The processor time of this process, all threads, for each second in which its engine has nothing to do."""
-    async with Engine(setting.storage(path), [noted]) as engine:
+    async with Engine(setting.storage(place), [noted]) as engine:
         await engine.execute(noted())
         await anyio.sleep(seconds / 10)
         before, started = time.process_time(), time.perf_counter()

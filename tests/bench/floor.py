@@ -1,7 +1,8 @@
-"""The floor: a bare loop over `sqlite3` that writes what a workload has written, in as many transactions.
+"""The floor: a bare loop over the driver that writes what a workload has written, in as many transactions.
 
 No engine, no event loop, no thread, no codec: the rows are ready before the clock starts. The pragmas, the tables and
-the number of commits are those of the measurement, so what is left is SQLite and the disk.
+the number of commits are those of the measurement, so what is left is the database and the disk. Over `sqlite3` a row
+is a statement; over psycopg the rows of a kind are one journey to the server.
 """
 
 from __future__ import annotations
@@ -13,28 +14,30 @@ from typing import Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from reflow import RunStatus
-from reflow.storage._sqlite.connection import open_writer
+from reflow.storage._sql.session import Database
 from tests.bench.contents import Contents, contents
+from tests.bench.place import File
 from tests.bench.setting import Setting
 
 _Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 
 _NOW = 1_767_225_600_000_000
 _LEASE = uuid4().hex
+_INPUT, _OUTPUT, _DIGEST = (bytes.fromhex(data) for data in ("81a66c656e67746805", "cd0123", "0011223344556677"))
 
 _CREATE = """insert into reflow_run (id, run_id, workflow, version, rules, status, priority, due_at, executions,
     idle_claims, generation, cancel_requested, cancel_delivered, last_message, created_at, updated_at, keyed_as, input)
-    values (?, ?, 'chain', 1, 1, 'pending', 0, ?, 0, 0, 0, 0, 0, 0, ?, ?, 'chain', x'81a66c656e67746805')"""
+    values (?, ?, 'chain', 1, 1, 'pending', 0, ?, 0, 0, 0, 0, 0, 0, ?, ?, 'chain', ?)"""
 _CLAIM = """update reflow_run set status = 'running', lease_id = ?, due_at = ?, updated_at = ?,
     executions = executions + 1, idle_claims = idle_claims + 1 where id = ?"""
 _ENTRY = """insert into reflow_entry (run, seq, position, kind, name, failed, payload, attempts, started_at,
-    recorded_at, digest) values (?, ?, ?, 'step', 'add', 0, x'cd0123', 1, ?, ?, x'0011223344556677')"""
+    recorded_at, digest) values (?, ?, ?, 'step', 'add', 0, ?, 1, ?, ?, ?)"""
 _TIMER = """insert into reflow_timer (run, position, kind, name, due_at, attempts, started_at)
     values (?, ?, 'sleep', 'sleep', ?, 0, ?)"""
 _PARK = """update reflow_run set status = 'sleeping', lease_id = null, due_at = ?, updated_at = ?, idle_claims = 0
     where id = ?"""
 _END = """update reflow_run set status = 'completed', lease_id = null, due_at = null, updated_at = ?, ended_at = ?,
-    output = x'cd0123', idle_claims = 0 where id = ?"""
+    output = ?, idle_claims = 0 where id = ?"""
 
 
 class Rows(NamedTuple):
@@ -57,19 +60,33 @@ class Rows(NamedTuple):
 
 
 def floor_seconds(setting: Setting, rows: Rows, commits: int) -> float:
-    """How long SQLite takes to write them in so many transactions of equal size."""
-    path, seconds = setting.new_path(), 0.0
-    db = open_writer(path, setting.durability)
-    for batch in batches(rows, commits):
-        started = time.perf_counter()
-        db.execute("begin immediate")
-        for sql, values in batch:
-            db.execute(sql, values)
-        db.execute("commit")
-        seconds += time.perf_counter() - started
-    db.close()
-    assert rows.contents == contents(path)
+    """How long the database takes to write them in so many transactions of equal size."""
+    place, seconds = setting.new_place(), 0.0
+    write = _one_by_one if isinstance(place, File) else _by_kind
+    with place.connected(setting.durability) as db:
+        for batch in batches(rows, commits):
+            started = time.perf_counter()
+            db.execute(place.begin)
+            write(db, batch)
+            db.execute("commit")
+            seconds += time.perf_counter() - started
+    assert rows.contents == contents(place)
     return seconds
+
+
+def _one_by_one(db: Database, batch: list[_Statement]) -> None:
+    for sql, values in batch:
+        db.execute(sql, values)
+
+
+def _by_kind(db: Database, batch: list[_Statement]) -> None:
+    kinds: dict[str, list[tuple[Any, ...]]] = {}
+    for sql, values in batch:
+        kinds.setdefault(sql, []).append(values)
+    # In this order a row is there before it is changed.
+    for sql in (_CREATE, _CLAIM, _ENTRY, _TIMER, _PARK, _END):
+        if sql in kinds:
+            db.executemany(sql, kinds[sql])
 
 
 def batches(rows: Rows, commits: int) -> Iterator[list[_Statement]]:
@@ -81,12 +98,12 @@ def batches(rows: Rows, commits: int) -> Iterator[list[_Statement]]:
 
 def _statements(rows: Rows) -> Iterator[_Statement]:
     for run in range(1, rows.runs + 1):
-        yield _CREATE, (run, uuid4().hex, _NOW, _NOW, _NOW)
+        yield _CREATE, (run, uuid4().hex, _NOW, _NOW, _NOW, _INPUT)
         yield _CLAIM, (_LEASE, _NOW, _NOW, run)
         for seq in range(rows.steps):
-            yield _ENTRY, (run, seq, str(seq), _NOW, _NOW)
+            yield _ENTRY, (run, seq, str(seq), _OUTPUT, _NOW, _NOW, _DIGEST)
         if rows.asleep:
             yield _TIMER, (run, str(rows.steps), _NOW, _NOW)
             yield _PARK, (_NOW, _NOW, run)
         else:
-            yield _END, (_NOW, _NOW, run)
+            yield _END, (_NOW, _NOW, _OUTPUT, run)

@@ -54,11 +54,12 @@ async def execute_each(engine: Engine, runs: int) -> list[int]:
 
 async def once(setting: Setting, runs: int = 2_000, at_once: int = 25, run_all: RunAll = enqueue_together) -> Stopwatch:
     """All results, from the first enqueue on."""
-    storage = setting.storage()
+    place = setting.new_place()
+    storage = setting.storage(place)
     async with Engine(storage, [workflows.chain], concurrency=at_once) as engine:
         await engine.execute(workflows.chain(1))
         with Stopwatch(storage) as watch:
             results = await run_all(engine, runs)
     assert results == [STEPS * (STEPS - 1) // 2] * runs
-    assert Contents({"completed": 1 + runs}, 1 + runs * STEPS) == contents(storage.path)
+    assert Contents({"completed": 1 + runs}, 1 + runs * STEPS) == contents(place)
     return watch

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from uuid import uuid4
 
 import anyio
 
 from reflow import Engine, Flow, SQLiteStorage, step, workflow
 from tests.bench.contents import Contents, contents
+from tests.bench.place import File
 from tests.bench.process import apart, companion
 from tests.bench.result import Result
 from tests.bench.setting import Setting
@@ -69,20 +71,24 @@ async def once(setting: Setting, stored: int = 20_000) -> float:
 def _recoveries(setting: Setting, stored: int, repetitions: int) -> list[float]:
     """Each of a copy of the same file, in a process of its own."""
     killed = _killed(setting, stored)
-    return [apart(setting, _recover, _copy(killed, setting.new_path()), stored) for _ in range(repetitions)]
+    return [apart(setting, _recover, _copy(killed, _new_file(setting)), stored) for _ in range(repetitions)]
 
 
 def _killed(setting: Setting, stored: int) -> Path:
     """A file as a killed process leaves it."""
-    path, lease_s = setting.new_path(), setting.sized(1.0, 1.0, 0.3)
+    path, lease_s = _new_file(setting), setting.sized(1.0, 1.0, 0.3)
     with companion(setting, _write, path, stored, lease_s) as other:
         assert other.pipe.recv() == "reached"
         other.process.kill()
         other.process.join()
         assert other.process.exitcode == -signal.SIGKILL
     time.sleep(lease_s)
-    assert Contents({"running": 1}, stored) == contents(_copy(path, setting.new_path()))
+    assert Contents({"running": 1}, stored) == contents(File(_copy(path, _new_file(setting))))
     return path
+
+
+def _new_file(setting: Setting) -> Path:
+    return setting.folder / f"{uuid4().hex}.db"
 
 
 def _copy(path: Path, to: Path) -> Path:
@@ -112,11 +118,11 @@ async def _recover(setting: Setting, path: Path, stored: int) -> float:
         reached.append(time.perf_counter())
 
     _at_the_end.append(note)
-    storage = setting.storage(path)
+    storage = setting.storage(File(path))
     started = time.perf_counter()
     async with Engine(storage, [long]) as engine:
         result = await (await engine.handle("long")).result()
     assert result == stored * (stored + 1) // 2
     assert _ran == [stored]
-    assert Contents({"completed": 1}, stored + 1) == contents(path)
+    assert Contents({"completed": 1}, stored + 1) == contents(File(path))
     return reached[0] - started

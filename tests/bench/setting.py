@@ -12,6 +12,8 @@ import anyio
 
 from reflow import SQLiteStorage
 from reflow.storage._sqlite.connection import Durability
+from reflow.storage.postgres import PostgresStorage
+from tests.bench.place import File, Place, Schema
 
 Size: TypeAlias = Literal["full", "quick", "tiny"]
 
@@ -20,25 +22,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting:
-    """One event loop, one durability, a folder for files, and how much is measured: `quick` is enough to see the shape,
-    `tiny` to see that it runs."""
+    """One event loop, one durability, a folder for files or a server, and how much is measured: `quick` is enough to
+    see the shape, `tiny` to see that it runs."""
 
     folder: Path
     backend: str
     durability: Durability
     size: Size
+    dsn: str | None = None
 
     def sized(self, full: T, quick: T, tiny: T) -> T:
         """The one of the three that this size asks for."""
         return {"full": full, "quick": quick, "tiny": tiny}[self.size]
 
-    def new_path(self) -> Path:
-        """A file of its own for each measurement."""
-        return self.folder / f"{uuid4().hex}.db"
+    def new_place(self) -> Place:
+        """One of its own for each measurement."""
+        name = uuid4().hex
+        return Schema(self.dsn, f"bench_{name}") if self.dsn else File(self.folder / f"{name}.db")
 
-    def storage(self, path: Path | None = None) -> SQLiteStorage:
-        """A storage on that file, or on a new one."""
-        return SQLiteStorage(path or self.new_path(), durability=self.durability)
+    def storage(self, place: Place) -> SQLiteStorage | PostgresStorage:
+        """A storage there."""
+        return place.storage(self.durability)
 
     def run(self, function: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """What an async function returns, in a new event loop of this kind."""

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, Self
 
 from reflow import SQLiteStorage
+from reflow.storage.postgres import PostgresStorage
 from tests.bench.floor import Rows, floor_seconds
 from tests.bench.setting import Setting
 
@@ -15,7 +16,7 @@ from tests.bench.setting import Setting
 class Stopwatch:
     """`with Stopwatch(storage) as watch`: the time between entering and leaving, the commits, the verbs in them."""
 
-    def __init__(self, storage: SQLiteStorage) -> None:
+    def __init__(self, storage: SQLiteStorage | PostgresStorage) -> None:
         self.seconds = 0.0
         self.commits = 0
         self.verbs = 0

@@ -22,11 +22,12 @@ def measure(setting: Setting) -> Iterator[Result]:
 
 async def once(setting: Setting, width: int = 500) -> Stopwatch:
     """One gather in a warm engine."""
-    storage = setting.storage()
+    place = setting.new_place()
+    storage = setting.storage(place)
     async with Engine(storage, [workflows.wide]) as engine:
         await engine.execute(workflows.wide(2))
         with Stopwatch(storage) as watch:
             result = await engine.execute(workflows.wide(width))
     assert result == width * (width + 1) // 2
-    assert Contents({"completed": 2}, 2 + width) == contents(storage.path)
+    assert Contents({"completed": 2}, 2 + width) == contents(place)
     return watch

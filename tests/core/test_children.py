@@ -150,6 +150,7 @@ def test_a_spawn_gives_the_id():
     [
         (lambda: spawn(mail), "spawn got <workflow 'send-mail' version 3>; call a workflow to make a call"),
         (lambda: spawn(do("a")), "spawn got Step("),
+        (lambda: spawn(mail.function("a")), "spawn got a generator of 'mail'; decorate that with @workflow, and call"),
         (lambda: count(1).options(run_id=""), "run_id is ''; write a text that is not empty"),
         (lambda: count(1).options(run_id=None), "run_id is None; write a text that is not empty"),
         (lambda: step(work, count(1)), "a step's argument is the command 'count'; yield it first and pass its result"),

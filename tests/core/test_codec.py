@@ -67,6 +67,32 @@ class Plain:
     """Not data."""
 
 
+class Unshowable:
+    """Not data, and not to be shown either."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@attrs.define
+class Private:
+    """An attrs class with a private field."""
+
+    name: str
+    _count: int = 0
+
+
+@dataclass
+class Checked:
+    """Refuses some values, by an error of its own."""
+
+    name: str
+
+    def __post_init__(self):
+        if self.name == "bad":
+            raise LookupError("no such name")
+
+
 ROUND_TRIPS = [
     (None, None),
     (True, bool),
@@ -174,6 +200,8 @@ NAN = float("nan")
         ({NAN}, "$[0]", "nan is not data"),
         ({"a": {"b": NAN}}, "$.a.b", "nan is not data"),
         ({3: NAN}, "$[3]", "nan is not data"),
+        ([{NAN: 1}], "$[0].<key nan>", "nan is not data"),
+        ([{float("-inf"): 1}], "$[0].<key -inf>", "-inf is not data"),
         (OrderedDict(a=NAN), "$.a", "nan is not data"),
         (Order([Item("a"), Item("b", NAN)]), "$.items[1].price", "nan is not data"),
         (Address("x", NAN), "$.number", "nan is not data"),
@@ -199,6 +227,18 @@ def test_what_is_not_data_is_refused_with_its_path(codec, value, path, reason):
         codec.encode(value)
 
     assert (path, True) == (caught.value.path, reason in caught.value.reason)
+
+
+@both
+@pytest.mark.parametrize("which", ["unshowable", "unset"])
+def test_what_cannot_be_looked_at_is_refused(codec, which):
+    """[16] A key that cannot be shown, and a struct that lacks a value, are refused with their paths too."""
+    order = Order([])
+    del order.paid
+    with pytest.raises(SerializationError) as caught:
+        codec.encode([{Unshowable(): NAN} if which == "unshowable" else order])
+
+    assert ("$[0].<key of type Unshowable>" if which == "unshowable" else "$[0].paid") == caught.value.path
 
 
 def test_a_number_beyond_msgpack_is_refused():
@@ -279,6 +319,32 @@ def test_data_that_does_not_fit_its_type_is_refused_with_its_path(codec, value, 
         codec.decode(codec.encode(value), annotation)
 
     assert path == caught.value.path
+
+
+@both
+def test_members_that_no_set_can_hold_are_refused(codec):
+    """[19] Stored members that a set cannot hold, since they cannot be hashed, are a SerializationError."""
+    with pytest.raises(SerializationError) as caught:
+        codec.decode(codec.encode([{"a": 1}]), set[Any])
+
+    assert "unhashable" in caught.value.reason
+
+
+@both
+def test_what_a_class_raises_when_it_is_built_is_told(codec):
+    """[19] A class that refuses a stored value, by whatever error, is a SerializationError that tells it."""
+    with pytest.raises(SerializationError) as caught:
+        codec.decode(codec.encode([Checked("good"), {"name": "bad"}]), list[Checked])
+
+    assert "LookupError: no such name" == caught.value.reason
+
+
+@both
+@pytest.mark.parametrize("annotation", [Private, dict[str, list[Private | None]]])
+def test_a_field_that_would_be_left_out_is_refused(codec, annotation):
+    """[14] A private field of an attrs class, which the encoder leaves out, is a ConfigError and not a lost value."""
+    with pytest.raises(ConfigError, match=r"leaves out Private\._count, because of the underscore"):
+        codec.decode(codec.encode([]), annotation)
 
 
 @both

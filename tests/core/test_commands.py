@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import inspect
 import weakref
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
@@ -16,20 +17,26 @@ from reflow._core.steps import step
 from reflow._core.values import Now, new_random, new_uuid, now
 from reflow._core.waits import Sleep, sleep, sleep_until
 from reflow.errors import ConfigError
+from tests.support.driven import line_of
 
 
-def plain(number: int, *, text: str = "") -> list[int]:
+def plain(number: int = 0, *, text: str = "") -> list[int]:
     """A step body."""
     return [number]
 
 
-async def coroutine(number: int) -> str:
+async def coroutine(number: int = 0) -> str:
     """An async step body."""
     return str(number)
 
 
-def unannotated(number):
+def unannotated(number=0):
     """A step body that says nothing of its result."""
+
+
+def charge(account: int, cents: int, *, tip: int = 0) -> str:
+    """A step body that needs to be told something."""
+    return f"{account} {cents} {tip}"
 
 
 class Service:
@@ -194,6 +201,68 @@ def test_what_is_no_function_is_refused(fn, problem):
         step(fn)
 
     assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "kwargs", "problem"),
+    [
+        (charge, (), {}, "missing a required argument: 'account'; it takes (account, cents, *, tip=0)"),
+        (charge, (1,), {}, "missing a required argument: 'cents'; it takes (account, cents, *, tip=0)"),
+        (charge, (1, 2, 3), {}, "too many positional arguments; it takes (account, cents, *, tip=0)"),
+        (charge, (1, 2), {"tipp": 3}, "got an unexpected keyword argument 'tipp'; it takes (account, cents, *, tip=0)"),
+        (charge, (1, 2), {"cents": 3}, "multiple values for argument 'cents'; it takes (account, cents, *, tip=0)"),
+        (functools.partial(charge, 1), (), {}, "missing a required argument: 'cents'; it takes (account, cents, *"),
+        (functools.partial(charge, cents=1), (), {}, "missing a required argument: 'account'"),
+        (Service().method, (1,), {}, "too many positional arguments; it takes (self)"),
+        (functools.partial(Service().method, 1), (), {}, "too many positional arguments"),
+        (Service.method, (), {}, "missing a required argument: 'self'; it takes (self)"),
+    ],
+    ids=repr,
+)
+def test_wrong_arguments_of_a_step_are_refused(fn, args, kwargs, problem):
+    """Arguments that the function does not take are refused where the step is made: what is missing or too much, what
+    it takes, and the line."""
+    name = fn.func.__name__ if isinstance(fn, functools.partial) else fn.__name__
+    with pytest.raises(ConfigError) as caught:
+        step(fn, *args, **kwargs)  # wrong
+
+    assert str(caught.value).startswith(f"step {name!r}: {problem}")
+    assert str(caught.value).endswith(f"({line_of(test_wrong_arguments_of_a_step_are_refused, '# wrong')})")
+
+
+def test_arguments_that_fit_are_accepted_each_time():
+    """A function is asked for its parameters in each form in which it is called, and one that did not fit is refused
+    the next time too."""
+    for _ in range(2):
+        step(charge, 1, 2)
+        step(charge, 1, cents=2, tip=3)
+        step(functools.partial(charge, 1), 2)
+        step(Service().method)
+        step(Service.method, Service())
+        with pytest.raises(ConfigError):
+            step(charge, 1)
+        with pytest.raises(ConfigError):
+            step(functools.partial(charge, 1))
+
+
+def test_what_a_wrapper_takes_is_its_own():
+    """Of a wrapper, what it takes itself counts, not what it says it wraps; and nothing is held against a function that
+    sets its own `__signature__`, a class, or what is not written in Python."""
+
+    @functools.wraps(charge)
+    def paid(cents):
+        return charge(1, cents)
+
+    def signed(cents):
+        return charge(1, cents)
+
+    signed.__signature__ = inspect.signature(charge)
+
+    made = [step(paid, 5), step(signed, 5), step(Service, 5), step(len)]
+
+    assert ["charge", "signed", "Service", "len"] == [command.name for command in made]
+    with pytest.raises(ConfigError, match=r"missing a required argument: 'cents'; it takes \(cents\)"):
+        step(paid)
 
 
 def test_a_coroutine_is_refused_without_a_second_warning():

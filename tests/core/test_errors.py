@@ -34,6 +34,7 @@ EXAMPLES = [
     errors.RunFailedError("run-1", "signup", FAILURE),
     errors.RunCancelledError("run-1", "signup"),
     errors.PoisonError("run-1", 11),
+    errors.ResultTimeoutError("run-1", "signup", 5.0),
     errors.RunConflictError("run-1", "another input"),
     errors.IdempotencyConflictError("signup", "signup:a@b.c"),
     errors.RunNotFoundError("run-1"),
@@ -67,7 +68,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
             depth = len(match[1]) // 4 + bool(match[2])
             path[depth:] = [match[3]]
             drawn[match[3]] = path[depth - 1] if depth else None
-    actual = {cls.__name__: cls.__base__.__name__ for cls in subclasses(ReflowError)}
+    actual = {cls.__name__: cls.__bases__[0].__name__ for cls in subclasses(ReflowError)}
     actual |= {"ReflowError": None, "WorkflowCancelled": None}
 
     assert actual == drawn
@@ -96,6 +97,7 @@ def test_codes_are_stable():
         "RunFailedError": "run_failed",
         "RunCancelledError": "run_cancelled",
         "PoisonError": "poison",
+        "ResultTimeoutError": "result_timeout",
         "RunConflictError": "run_conflict",
         "IdempotencyConflictError": "idempotency_conflict",
         "RunNotFoundError": "run_not_found",
@@ -241,8 +243,9 @@ def test_messages_say_what_to_do():
 
 
 def test_an_engine_that_knows_nothing_says_so():
-    """The list of known workflows reads well when it is empty."""
+    """The list of known workflows reads well when it is empty, and where there is none."""
     assert str(errors.WorkflowNotFoundError("signup", ())).endswith("It knows: none")
+    assert "a client has no code of 'signup'" in str(errors.WorkflowNotFoundError("signup", None))
 
 
 def test_a_failed_step_tells_about_its_error():
@@ -284,6 +287,48 @@ def test_cancellation_is_not_an_exception():
 def test_cancellation_survives_pickling():
     """A cancellation can be sent between processes."""
     assert WorkflowCancelled is type(pickle.loads(pickle.dumps(WorkflowCancelled())))
+
+
+LINES = 'Traceback ...\n  File "app.py", line {0}, in {1}\n    ...\n  File "lib.py", line 1, in f\n{2}: no\n'
+BODY = Failure("Picky", "no", LINES.format(7, "charge", "Picky"))
+STEP = Failure("StepFailedError", "no", LINES.format(12, "pay", "StepFailedError"), causes=(BODY,), code="step_failed")
+CHILD = Failure("RunFailedError", "no", LINES.format(19, "parent", "RunFailedError"), causes=(STEP,), code="run_failed")
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (BODY, "app.py:7 in charge"),
+        (STEP, "app.py:7 in charge"),
+        (CHILD, "app.py:7 in charge"),
+        (Failure("KeyError", "no", LINES.format(12, "pay", "KeyError"), causes=(BODY,)), "app.py:12 in pay"),
+        (Failure("StepFailedError", "no", STEP.traceback, causes=(FAILURE,), code="step_failed"), "app.py:12 in pay"),
+        (FAILURE, None),
+    ],
+)
+def test_where_a_failure_was(failure, expected):
+    """A failure is where its traceback begins; that of a step or child run in its body, where that is known. The text
+    of a failed run says so, and its message, which is the same wherever the code lies, does not."""
+    error = errors.RunFailedError("run-1", "signup", failure)
+
+    assert expected == failure.location
+    assert error.message + (f" ({expected})" if expected else "") == str(error)
+
+
+def test_a_place_is_not_said_twice():
+    """Where the message has file and line already, the text of a failed run does not repeat them."""
+    error = errors.RunFailedError("run-1", "signup", Failure("MisuseError", "wrong (app.py:7)", BODY.traceback))
+
+    assert error.message == str(error)
+
+
+def test_the_whole_traceback_begins_with_the_first_cause():
+    """The tracebacks of a failure and its causes are told in the order in which they happened; a group tells those of
+    its members itself."""
+    group = Failure("ExceptionGroup", "two", "the group\n", ("ExceptionGroup", "BaseExceptionGroup"), (BODY, STEP))
+
+    assert f"{BODY.traceback}\nwhich led to:\n\n{STEP.traceback}" == STEP.full_traceback
+    assert ["the group\n", BODY.traceback] == [group.full_traceback, Failure("A", "", causes=(BODY,)).full_traceback]
 
 
 def test_a_failed_run_shows_its_own_traceback():

@@ -5,11 +5,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reflow._core.failure import capture, capture_for, raised_by
 from reflow._core.journal import Entry
+from reflow._core.steps import step
 from reflow.codec import JsonCodec, MsgpackCodec
-from reflow.errors import Failure, StepFailedError, StepTimeoutError
+from reflow.errors import (
+    ConfigError,
+    Failure,
+    RunFailedError,
+    SerializationError,
+    StepFailedError,
+    StepTimeoutError,
+    ValidationError,
+    WaitTimeoutError,
+)
 from tests.support.driven import CODEC, line_of
 
 
@@ -104,6 +115,23 @@ def test_a_traceback_begins_in_the_users_code():
     text = capture(error).traceback
 
     assert [False, True] == ["perform.py" in text, "in <lambda>" in text]
+
+
+def test_a_traceback_ends_in_the_users_code():
+    """Where an error of Reflow's own was raised inside Reflow is left out, and a failed run does not tell its causes
+    twice."""
+
+    def flow():
+        yield from step(print, step(print))
+
+    with pytest.raises(ConfigError) as refused:
+        next(flow())
+    failure = capture(refused.value)
+    run = capture(RunFailedError("r", "flow", failure))
+
+    assert "yield from step(print, step(print))" in failure.traceback
+    assert "steps.py" not in failure.traceback
+    assert ("own traceback" in run.traceback, 1) == (False, run.causes[0].full_traceback.count("ConfigError: "))
 
 
 def test_a_traceback_has_an_end():
@@ -306,3 +334,30 @@ def test_an_exception_arrives_faithful_or_as_step_failed(args):
         error.args,
         str(error),
     )
+
+
+@pytest.mark.parametrize("odd", ["\ud800", object(), float("nan"), 2**64], ids=["surrogate", "object", "nan", "big"])
+def test_an_error_of_reflow_with_anything_in_it_can_be_stored(odd):
+    """An error of Reflow's own that somebody raises with what is no data inside is recorded all the same."""
+    failure = stored(capture(ValidationError("a file", "unreadable", odd)))
+
+    assert ("validation", None) == (failure.code, failure.args)
+
+
+@pytest.mark.parametrize(
+    ("error", "args"),
+    [
+        (WaitTimeoutError("approval", 5.0), ()),
+        (WaitTimeoutError("approval", 5.0), ("approval", "soon")),
+        (ValidationError("a", "b"), (1, 2, 3, 4)),
+        (RunFailedError("r", "flow", Failure("E", "")), ("r", "flow", "more")),
+    ],
+    ids=str,
+)
+def test_a_failure_that_makes_no_error_is_refused(error, args):
+    """[19] A stored failure whose arguments do not make the error that it says it is, is a SerializationError."""
+    entry = Entry("3", "wait_event", "approval", True, b"", 1, 0, 0)
+    with pytest.raises(SerializationError) as refused:
+        raised_by(entry, replace(capture(error), args=args))
+
+    assert ("$.args", True) == (refused.value.path, type(error).__name__ in refused.value.reason)

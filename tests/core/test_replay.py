@@ -322,7 +322,7 @@ def test_a_value_decoded_already_may_be_none():
 
 def test_every_kind_has_a_result_type():
     """The outcomes of steps, sleeps and clock readings are read as what they give."""
-    commands = [step(returning), sleep(1), sleep_until(datetime.now(UTC)), now()]
+    commands = [step(returning, int), sleep(1), sleep_until(datetime.now(UTC)), now()]
 
     assert [Any, None, None, datetime] == [result_type(command) for command in commands]
 

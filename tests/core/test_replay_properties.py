@@ -5,7 +5,7 @@ what the uninterrupted run gave.
 """
 
 import os
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, find, given, settings
@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from reflow.errors import NonDeterminismError
-from tests.support.programs import All, Ask, Do, First, Leave, Patch, Running, Simple, orders, programs
+from tests.support.programs import (
+    All,
+    Ask,
+    Do,
+    First,
+    Leave,
+    Patch,
+    Running,
+    Simple,
+    everywhere,
+    orders,
+    programs,
+)
 
 law = settings(
     max_examples=int(os.environ.get("REFLOW_EXAMPLES", "400")),
@@ -206,16 +218,6 @@ def follow(run, journal):
 
 
 # ---- that the programs say something ---------------------------------------------------------------------------------
-
-
-def everywhere(part, change):
-    """The program with `change` made to each of its parts, from the inside out."""
-    if isinstance(part, tuple):
-        return tuple(everywhere(each, change) for each in part)
-    if is_dataclass(part):
-        inner = {each.name: everywhere(getattr(part, each.name), change) for each in fields(part)}
-        return change(replace(part, **inner))
-    return part
 
 
 def without_limits(program):

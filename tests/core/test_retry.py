@@ -118,7 +118,8 @@ def test_a_wrong_policy_is_refused_where_it_is_written(options, quoted):
 
 
 def test_a_policy_is_a_value():
-    """Policies are immutable, and equal when they say the same in other words."""
+    """Policies are immutable, and equal when they say the same in other words; the number of attempts needs no name."""
+    assert Retry(5, backoff="linear") == Retry(max_attempts=5, backoff="linear")
     assert Retry(initial_delay="1m") == Retry(initial_delay=timedelta(minutes=1))
 
     with pytest.raises(AttributeError):

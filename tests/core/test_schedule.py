@@ -58,6 +58,8 @@ SECOND = 1_000_000
         ("0 0 15W * *", "'15W' is no day-of-month"),
         ("0 0 * * 5L", "'5L' is no day-of-week"),
         ("0 0 * * 5#3", "'5#3' is no day-of-week"),
+        ("*/" + "9" * 5_000 + " * * * *", "is no minute"),
+        ("9" * 5_000 + " * * * *", "is no minute"),
         ("*/90 * * * *", "a step of minute is longer than the whole; for a longer interval write every="),
         ("0 */25 * * *", "a step of hour is longer than the whole"),
         ("0 0 30 2 *", "never there"),

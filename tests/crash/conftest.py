@@ -1,4 +1,4 @@
-"""Prints the faults that were caused, when the tests are over."""
+"""Prints what was counted, when the tests are over."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tests.crash import ledger
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of faults."""
-    if lines := ledger.table():
-        terminalreporter.section("faults that were caused")
+    """The tables."""
+    for title, lines in ledger.tables().items():
+        terminalreporter.section(title)
         for line in lines:
             terminalreporter.line(line)

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.crash.ledger import caught
+
 LENGTH = 2  # steps of the run
 LEASE = 2  # ticks
 TRUST = 1  # ticks: ends before the lease does
@@ -276,3 +278,4 @@ def test_every_guard_is_needed(guard: str):
     found = visited(Protocol(without=guard).following)
 
     assert GUARDS[guard] == found.broken, found.moves
+    caught("a guard of the lease protocol is left out", "tests/crash/test_lease_model.py", guard)

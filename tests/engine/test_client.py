@@ -7,11 +7,14 @@ import gc
 from typing import Any
 
 import pytest
-from anyio import Event, create_task_group, fail_after, move_on_after, wait_all_tasks_blocked
+from anyio import Event, create_task_group, fail_after, move_on_after, sleep_forever, wait_all_tasks_blocked
 
 from reflow import (
+    ConfigError,
+    Engine,
     Flow,
     MemoryStorage,
+    ResultTimeoutError,
     RunCancelledError,
     RunFailedError,
     RunInfo,
@@ -24,17 +27,13 @@ from reflow import (
 )
 from reflow._engine.clock import SystemClock
 from reflow._engine.ends import Ends
+from reflow.storage.listeners import Wake
 from reflow.storage.records import Ending, Lease, Progress
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow
@@ -79,6 +78,25 @@ async def test_result_waits(world: World) -> None:
     assert [["held"]] * 2 == results[1:]
 
 
+async def test_a_result_is_told_once_it_is_stored(world: World) -> None:
+    """[110] Nobody is told a result before the write that makes it true: until then it may be lost."""
+    tapped = TappedStorage(world.storage)
+    last_write = tapped.hold("save_progress")
+    results: list[int] = []
+
+    async def execute(engine: Engine) -> None:
+        results.append(await engine.execute(quick(7)))
+
+    async with world.engine(quick, storage=tapped) as engine, create_task_group() as tasks:  # type: ignore[arg-type]
+        tasks.start_soon(execute, engine)
+        await last_write.arrived.wait()
+        await wait_all_tasks_blocked()
+        early = list(results)
+        last_write.open()
+
+    assert ([], [7]) == (early, results)
+
+
 async def test_the_end_is_signalled(world: World) -> None:
     """[127] Who waits for a run that ends in this process is told at once: the clock stands still."""
     before = world.clock.now()
@@ -120,6 +138,54 @@ async def test_a_run_through_another_adapter(anyio_backend: str, tmp_path: Any) 
     assert 7 == result
 
 
+class Hinted(TappedStorage):
+    """Its test gives the hints that somebody has written."""
+
+    async def listen(self, wake: Wake) -> None:
+        """Clauses Y, but for the hints."""
+        self.wake = wake
+        await sleep_forever()
+
+
+async def test_an_end_in_another_process_is_heard_of(world: World) -> None:
+    """[110] Who waits on an engine for a run that ends elsewhere looks when the storage hints at a write: the clock
+    stands still."""
+    before = world.clock.now()
+    hinted, there = Hinted(world.storage), world.engine(quick)
+    results: list[int] = []
+
+    async def wait() -> None:
+        results.append(await (await here.handle("r")).result())
+
+    await there.enqueue(quick(7), run_id="r")
+    async with world.engine(storage=hinted) as here, create_task_group() as tasks:  # type: ignore[arg-type]
+        tasks.start_soon(wait)
+        await wait_all_tasks_blocked()
+        await there.drain()
+        hinted.wake(None)
+
+    assert ([7], before) == (results, world.clock.now())
+
+
+@pytest.mark.parametrize(("waiting", "pause"), [(1, 0.02), (10, 0.04), (1_000, 0.5)])
+async def test_many_hints(world: World, waiting: int, pause: float) -> None:
+    """However many hints come, there are pauses between the looks, the longer the more wait; the last hint is not
+    lost."""
+    hinted = Hinted(world.storage)
+    looks: list[bool] = []
+    async with world.engine(storage=hinted):  # type: ignore[arg-type]
+        ends = [Ends.of(hinted).end_of(f"{n}") for n in range(waiting)]  # type: ignore[arg-type]
+        for advance in (0, 0, pause - 0.01, 0.01, 0):
+            news = ends[0].news()
+            await wait_all_tasks_blocked()
+            world.clock.advance(advance)
+            hinted.wake(None)
+            await wait_all_tasks_blocked()
+            looks.append(news.is_set())
+
+    assert (waiting, [True, False, False, True, False]) == (len(ends), looks)
+
+
 async def test_a_result_that_is_there(world: World) -> None:
     """[110] The result of a run that ended long ago is there at once, for an engine that was never entered too."""
     await world.settle(quick(7))
@@ -155,6 +221,70 @@ async def test_giving_up_waiting(world: World) -> None:
 
     assert ("held", 1, 0) == (result, known, kept)
     assert "held is cancelled" not in steps.log
+
+
+async def test_waiting_no_longer_than(world: World) -> None:
+    """`result(timeout=)` raises `ResultTimeoutError`, which is a `TimeoutError` and names run and limit, when its time
+    is over, no earlier; the run goes on, and can be waited for again."""
+    steps = Steps("held")
+
+    @workflow
+    def flow() -> Flow[str]:
+        return (yield from step(steps, "held"))
+
+    async with world.engine(flow) as engine, create_task_group() as tasks:
+        run = await engine.enqueue(flow(), run_id="r")
+        await steps.until("held begins")
+        errors: list[ResultTimeoutError] = []
+        over = Event()
+
+        async def wait() -> None:
+            with pytest.raises(
+                TimeoutError, match=r"run 'r' of 'flow' has not ended within 90 s; it goes on"
+            ) as caught:
+                await run.result(timeout="1m30s")
+            assert isinstance(caught.value, ResultTimeoutError)
+            errors.append(caught.value)
+            over.set()
+
+        tasks.start_soon(wait)
+        await wait_all_tasks_blocked()
+        world.clock.advance(89.9)
+        await wait_all_tasks_blocked()
+        early = list(errors)
+        world.clock.advance(0.2)
+        await over.wait()
+        steps.held["held"].set()
+        result = await run.result(timeout=60)
+
+    assert ([], 1, "held") == (early, len(errors), result)
+    assert ("r", "flow", 90.0) == (errors[0].run_id, errors[0].workflow, errors[0].limit_s)
+
+
+async def test_no_time_to_wait(world: World) -> None:
+    """With a timeout of nothing `result` looks once: a result that is there is given, also one of another engine, and
+    to a client."""
+    here, there = world.engine(quick), world.engine(quick)
+    async with here:
+        run = await here.enqueue(quick(7), run_id="r", delay="1h")
+        handle = await world.client().handle("r")
+        for waiting in (run, handle):
+            with pytest.raises(ResultTimeoutError):
+                await waiting.result(timeout=0)
+    world.clock.advance("2h")
+    await there.drain()
+    async with here:
+        results = [await waiting.result(timeout=0) for waiting in (run, handle)]
+
+    assert [7, 7] == results
+
+
+@pytest.mark.parametrize("limit", ["soon", -1, True], ids=repr)
+async def test_a_wrong_timeout(world: World, limit: Any) -> None:
+    """A timeout of `result` that is no duration is a `ConfigError`."""
+    run = await world.engine(quick).enqueue(quick(7))
+    with pytest.raises(ConfigError, match="timeout is"):
+        await run.result(timeout=limit)
 
 
 async def test_the_end_comes_while_looking(world: World) -> None:

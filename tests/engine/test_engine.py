@@ -9,15 +9,10 @@ import pytest
 from anyio import CancelScope, Event, create_task_group, fail_after, sleep_forever, wait_all_tasks_blocked
 
 from reflow import ConfigError, Flow, MemoryStorage, SQLiteStorage, StorageError, step, workflow
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

@@ -16,13 +16,9 @@ from reflow._engine.perform import Attempt, attempt
 from reflow._engine.teller import Teller
 from reflow.storage.records import NewRun
 from reflow.testing.clock import START, VirtualClock
+from tests.support.bodies import give
 
 CODEC = MsgpackCodec()
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

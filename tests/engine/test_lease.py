@@ -122,6 +122,26 @@ async def test_a_claim_has_a_fresh_lease(world: World) -> None:
     assert 3 == len(set(leases))
 
 
+async def test_an_engine_claims_under_a_new_lease_each_time(world: World) -> None:
+    """[112] No two claims of one engine have one lease id: what is left of the first writes nothing in the second."""
+
+    @workflow
+    def flow() -> Flow[None]:
+        for _ in range(3):
+            yield sleep("1h")
+
+    tapped = TappedStorage(world.storage)
+    engine = world.engine(flow, storage=tapped)  # type: ignore[arg-type]
+    await engine.enqueue(flow(), run_id="r")
+    for _ in range(4):
+        await engine.drain()
+        world.clock.advance("1h")
+    leases = [options["lease_id"] for verb, _, options in tapped.calls if verb == "claim_runs"]
+
+    assert 4 == (await world.info()).executions
+    assert len(leases) == len(set(leases))
+
+
 @pytest.mark.parametrize("shape", ["flow", "side_by_side"])
 async def test_a_lost_lease_drops_the_run(world: World, shape: str, caplog: pytest.LogCaptureFixture) -> None:
     """[62][117] An engine whose heartbeat is told that a lease is lost cancels the body, drops the run and records no

@@ -11,17 +11,12 @@ from anyio import CapacityLimiter, Event, create_task_group, from_thread, wait_a
 from reflow import Flow, Retry, StepInfo, current_step, gather, race, sleep, step, workflow
 from reflow._engine.perform import attempt
 from reflow.testing import VirtualClock
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
 
 INFO = StepInfo("r", "flow", "body", "0", attempt=1)
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 class Blocked:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from reflow import (
+    ConfigError,
+    Failure,
     Flow,
     MsgpackCodec,
     RunFailedError,
@@ -307,3 +310,44 @@ async def test_a_codec_that_breaks(world: World) -> None:
     with pytest.raises(RunFailedError) as failed:
         await run.result()
     assert failed.value.is_caused_by(ZeroDivisionError)
+
+
+async def test_a_damaged_error_is_named(world: World) -> None:
+    """[19] Where the stored error of a run cannot be read, whoever asks for it is told of which run; so is who asks for
+    what lies beyond the calendar."""
+
+    class Damaged(MsgpackCodec):
+        def decode(self, data: bytes, type: Any) -> Any:
+            return super().decode(data[:-1] if type is Failure else data, type)
+
+    @workflow
+    def flow() -> Flow[None]:
+        yield step(nothing)
+        raise ValueError
+
+    await world.settle(flow())
+    engine = world.engine(flow, codec=Damaged())
+    run = await engine.handle("r")
+    for verb in (run.result, run.info, lambda: engine.resume("r"), lambda: engine.why("r"), engine.list_runs):
+        with pytest.raises(SerializationError, match="the error of run 'r': "):
+            await verb()
+    world.clock.turn_to(2**60)
+    await world.engine(flow).enqueue(flow(), run_id="late")
+    for verb in (world.engine().list_runs, lambda: world.engine().get_run("late")):
+        with pytest.raises(SerializationError, match="an instant of run 'late': it lies beyond the calendar"):
+            await verb()
+
+
+async def test_a_damaged_recurrence_is_named(world: World) -> None:
+    """[19] Where the stored recurrence of a schedule is none, who lists schedules is told which."""
+
+    @workflow
+    def flow() -> Flow[None]:
+        yield step(nothing)
+
+    await world.engine(flow).schedule(flow(), every="1h", key="hourly")
+    [row] = await world.storage.get_schedules()
+    await world.storage.put_schedule(replace(row, recurrence="now and then"))
+
+    with pytest.raises(ConfigError, match="schedule 'hourly': 'now and then' is not the text of a recurrence"):
+        await world.client().list_schedules()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import Any
 
 import pytest
 from anyio import Event, from_thread, sleep_forever, wait_all_tasks_blocked
@@ -27,16 +26,11 @@ from reflow import (
     workflow,
 )
 from reflow.storage.records import RunFilter
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def fail(message: str) -> None:

@@ -28,6 +28,7 @@ from reflow import (
     workflow,
 )
 from reflow._engine.clock import SystemClock
+from tests.support.bodies import give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -38,11 +39,6 @@ class User:
     """An input."""
 
     email: str
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow
@@ -179,6 +175,69 @@ async def test_what_a_client_refuses(
     assert () == (await client.list_runs()).runs
 
 
+async def test_an_argument_that_the_workflow_does_not_take(world: World) -> None:
+    """What a client, which does not know the code, sends along and no parameter takes is not dropped without a word:
+    the run fails before it begins, naming it; it goes on once the code takes it."""
+    await client_of(world).enqueue("greet", {**ADA, "tims": 2}, run_id="r")
+    info = await world.continued(greet)
+
+    assert info.error is not None
+    assert (RunStatus.FAILED, "SerializationError", ()) == (info.status, info.error.type, info.entries)
+    assert "stored input of workflow 'greet': Object contains unknown field `tims` (at $)" == info.error.message
+
+    @workflow(name="greet")
+    def mended(user: User, tims: int) -> Flow[str]:
+        return (yield from step(give, f"{user.email} {tims}"))
+
+    assert await world.resume("r")
+    assert "ada@b.c 2" == (await world.continued(mended)).output
+
+
+async def test_a_parameter_taken_away(world: World) -> None:
+    """A run that has begun goes on when the code has lost a parameter since, also from a wait before its first
+    step."""
+
+    @workflow(name="flow")
+    def before(pause: str, colour: str) -> Flow[str]:
+        yield sleep(pause)
+        return colour
+
+    @workflow(name="flow")
+    def after(pause: str) -> Flow[str]:
+        yield sleep(pause)
+        return "no colour"
+
+    engine = world.engine(before)
+    await engine.enqueue(before("1h", "red"), run_id="r")
+    await engine.drain()
+
+    assert "no colour" == (await world.continued(after, after="1h")).output
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "options", "message"),
+    [
+        (
+            "enqueue",
+            ("greet",),
+            {"user": "a"},
+            r"enqueue\(\) got .* 'user'; its options are delay, .*'signup', \{'user': ",
+        ),
+        ("execute", (greet(User("a")),), {"times": 2}, r"execute\(\) got .* 'times'; .*, signup\(times="),
+        ("enqueue_many", ("greet", [ADA]), {"run_id": "r"}, r"enqueue_many\(\) got .* 'run_id'"),
+    ],
+)
+async def test_an_argument_in_place_of_an_option(
+    world: World, verb: str, arguments: Any, options: Any, message: str
+) -> None:
+    """What is no option of a verb, such as an argument of the workflow, is a `TypeError` that says where it goes."""
+    client = client_of(world)
+    with pytest.raises(TypeError, match=message):
+        await getattr(client, verb)(*arguments, **options)
+
+    assert () == (await client.list_runs()).runs
+
+
 async def test_many_by_name(world: World) -> None:
     """`enqueue_many` takes the name of a workflow, and the arguments of each run."""
     client = client_of(world)
@@ -208,7 +267,7 @@ async def test_execute_waits_for_an_engine(world: World) -> None:
 async def test_entering_opens_the_storage(tmp_path: Any) -> None:
     """Entering a client opens the storage, leaving closes it."""
     client = Client(SQLiteStorage(tmp_path / "app.db"))
-    with pytest.raises(StorageError, match="is not open"):
+    with pytest.raises(StorageError, match="is not open; enter the engine or the client"):
         await client.enqueue("greet", ADA)
     async with client as entered:
         await client.enqueue("greet", ADA, run_id="r")
@@ -357,6 +416,16 @@ async def test_a_wrong_run_id(world: World, verb: str, run_id: Any) -> None:
     """A run id that is empty or no text is a `ConfigError`, for every verb."""
     with pytest.raises(ConfigError, match="run_id is"):
         await getattr(client_of(world), verb)(run_id)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "resume", "get_run", "get_cut_entries", "handle", "why", "where"])
+async def test_a_run_in_place_of_its_id(world: World, verb: str) -> None:
+    """Whoever gives a verb a run, or what is known of one, is told to write its id."""
+    client = client_of(world)
+    run = await client.enqueue("sleeper", run_id="r")
+    for wrong, name in ((run, "Run"), (await run.info(), "RunInfo")):
+        with pytest.raises(ConfigError, match=f"run_id is a {name}; write the id that it has, `.run_id`"):
+            await getattr(client, verb)(wrong)
 
 
 @pytest.mark.parametrize("verb", ["handle", "why", "where"])

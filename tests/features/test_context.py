@@ -26,17 +26,12 @@ from reflow import (
     step,
     workflow,
 )
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 # ---- context variables -----------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from anyio import Event, create_task_group, wait_all_tasks_blocked
@@ -23,7 +22,7 @@ from reflow import (
     wait_event,
     workflow,
 )
-from tests.support.bodies import Meeting, Steps
+from tests.support.bodies import Meeting, Steps, give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -42,11 +41,6 @@ class Busy:
         self.most = max(self.most, self._now)
         await wait_all_tasks_blocked()
         self._now -= 1
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

@@ -23,6 +23,7 @@ from reflow import (
     workflow,
 )
 from reflow._engine.clock import SystemClock
+from tests.support.bodies import give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -35,11 +36,6 @@ class User:
 
     email: str
     roles: list[str]
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def refuse() -> None:
@@ -147,6 +143,18 @@ async def test_not_a_call(world: World, wrong: Any) -> None:
     """Anything but a call is a `ConfigError` that says what to write."""
     with pytest.raises(ConfigError, match=r"call a workflow to make a call: enqueue\(signup\(user\)\)"):
         await world.engine(greet).enqueue(wrong)
+
+
+@pytest.mark.parametrize("verb", ["enqueue", "schedule"])
+@pytest.mark.parametrize(
+    ("wrong", "given"),
+    [(greet.function(ADA, 1), "a generator of 'greet'"), (greet.function, "'greet'")],
+    ids=["generator", "function"],
+)
+async def test_an_undecorated_generator(world: World, verb: str, wrong: Any, given: str) -> None:
+    """Who forgets `@workflow` is told to write it."""
+    with pytest.raises(ConfigError, match=f"{verb} got {given}; decorate that with @workflow, and call"):
+        await getattr(world.engine(greet), verb)(wrong)
 
 
 @pytest.mark.parametrize("run_id", ["", 7, b"r", "\ud800", "a\ud800b"], ids=repr)

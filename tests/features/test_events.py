@@ -38,7 +38,7 @@ from reflow._core.duration import from_micros
 from reflow._core.journal import MessageKind
 from reflow.storage.records import Progress
 from reflow.testing.crash import Crash, MortalStorage
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -54,11 +54,6 @@ class Approval:
 
 
 approval = Event("approval", Approval)
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

@@ -22,6 +22,7 @@ from reflow import (
     workflow,
 )
 from reflow.testing.crash import MortalStorage
+from tests.support.bodies import give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -41,11 +42,6 @@ class Picky(Exception):
     def __init__(self, *, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def decline(cents: int = 7) -> None:

@@ -11,9 +11,9 @@ from reflow import (
     ConfigError,
     Failure,
     Flow,
+    MemoryStorage,
     Retry,
     RunStatus,
-    SQLiteStorage,
     StorageError,
     sleep,
     step,
@@ -21,17 +21,12 @@ from reflow import (
 )
 from reflow._core.duration import from_micros
 from reflow._core.journal import NEVER, Timer
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.parked import child_of, leave
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def broken() -> None:
@@ -191,7 +186,7 @@ async def test_statistics(world: World) -> None:
     } == statistics.runs
     assert (30.0, 0, 7) == (statistics.behind_s, statistics.slots_used, statistics.slots_free)
     assert from_micros(world.clock.now()) - timedelta(seconds=30) == statistics.next_due_at
-    assert isinstance(world.storage, SQLiteStorage) == (of_a_client.commits is not None)
+    assert isinstance(world.storage, MemoryStorage) == (of_a_client.commits is None)
 
 
 async def test_statistics_of_nothing(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import pytest
 
@@ -19,6 +18,7 @@ from reflow import (
     workflow,
 )
 from reflow.testing.crash import Crash, MortalStorage
+from tests.support.bodies import give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -35,11 +35,6 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was logged by bodies, with the run that it says it is of."""
     records = [record for record in caplog.records if record.name == "tests.features.logging"]
     return [f"{vars(record)['run_id']}: {record.getMessage()}" for record in records]
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

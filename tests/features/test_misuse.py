@@ -187,6 +187,28 @@ async def test_a_plain_function_that_returns_a_coroutine(world: World) -> None:
     assert "step 'forgot_await' returned a coroutine; make it an `async def`" in info.error.message
 
 
+async def test_wrong_arguments_of_a_step(world: World) -> None:
+    """Wrong arguments of a step fail the run where the step is made, saying which and where: no body starts, and
+    nothing is tried again."""
+    bodies: list[int] = []
+
+    async def charge(account: int, cents: int) -> None:
+        bodies.append(cents)
+
+    @workflow
+    def flow() -> Flow[None]:
+        yield gather(step(charge, 1, 2), step(charge, 1).options(retry=Retry(max_attempts=5)))  # type: ignore  # here
+
+    info = await world.settle(flow())
+
+    assert info.error is not None
+    assert (RunStatus.FAILED, "ConfigError", (), []) == (info.status, info.error.type, info.entries, bodies)
+    assert (
+        f"step 'charge': missing a required argument: 'cents'; it takes (account, cents) ({line_of(flow.function)})"
+        == info.error.message
+    )
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -196,6 +218,8 @@ async def test_a_plain_function_that_returns_a_coroutine(world: World) -> None:
         (lambda: race(helper), "argument 0 of race is the function 'helper'; call it: helper(...)"),
         (lambda: gather(step(give), limit=0), "limit is 0; write a whole number from 1 up"),
         (lambda: step(give(1)), "step got"),
+        (lambda: step(give, 1, 2), "step 'give': too many positional arguments; it takes (value=None)"),
+        (lambda: step(give, valu=1), "step 'give': got an unexpected keyword argument 'valu'"),
         (lambda: step(helper), "'helper' is a generator function"),
         (lambda: step(yields_nothing), "'yields_nothing' is a workflow, not a step"),
         (lambda: step(give).options(name=""), "name is ''"),

@@ -25,7 +25,7 @@ from reflow import (
     workflow,
 )
 from reflow.storage.records import RunFilter
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.driven import line_of
 from tests.support.world import World
 
@@ -37,11 +37,6 @@ steps = Steps()
 @pytest.fixture(autouse=True)
 def _fresh_steps() -> None:
     steps.log.clear()
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def fail() -> None:

@@ -8,14 +8,10 @@ import pytest
 
 from reflow import Flow, RunStatus, gather, patched, sleep, step, workflow
 from reflow.testing.crash import Crash, MortalStorage
+from tests.support.bodies import give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow(name="flow")

@@ -8,16 +8,12 @@ import pytest
 from anyio import wait_all_tasks_blocked
 
 from reflow import ConfigError, Flow, RunStatus, sleep, step, workflow
+from tests.support.bodies import give
 from tests.support.parked import child_of, leave
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

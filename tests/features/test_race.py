@@ -22,15 +22,10 @@ from reflow import (
     step,
     workflow,
 )
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def fail(message: str) -> None:

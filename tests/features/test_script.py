@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +147,34 @@ def test_a_failed_run(tmp_path: Path, backend: str) -> None:
         bodies.append(1)
 
 
+def test_a_failed_script(tmp_path: Path, backend: str) -> None:
+    """What an uncaught failure prints is short: the line that calls `reflow.run`, and those of the step and the
+    workflow that failed, from whichever event loop."""
+    with pytest.raises(RunFailedError) as raised:
+        reflow.run(failing(), storage=tmp_path / "runs.db", backend=backend)
+    printed = "".join(traceback.format_exception(raised.value))
+    files = re.findall(r'File ".*?([^/\\]+)", line \d+, in (\w+)', printed)
+
+    assert [
+        ("test_script.py", "test_a_failed_script"),
+        ("script.py", "run"),
+        ("test_script.py", "fail"),
+        ("test_script.py", "failing"),
+    ] == files
+
+
 def test_refused_input(tmp_path: Path) -> None:
     """[13] An input that does not fit is refused with its path, and nothing is stored."""
     with pytest.raises(ValidationError, match=r"\(at \$.b\)"):
         reflow.run(adding(1, "2"), storage=tmp_path / "runs.db", run_id="r")  # type: ignore[arg-type]
 
     assert 3 == reflow.run(adding(1, 2), storage=tmp_path / "runs.db", run_id="r")
+
+
+def test_an_undecorated_generator() -> None:
+    """Who forgets `@workflow` is told to write it."""
+    with pytest.raises(ConfigError, match=r"reflow.run got a generator of 'adding'; decorate that with @workflow, and"):
+        reflow.run(adding.function(1, 2), storage=MemoryStorage())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wrong", [adding, adding.function(1, 2), None], ids=["workflow", "generator", "none"])
@@ -205,12 +229,14 @@ def test_a_codec(tmp_path: Path) -> None:
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """
+import re
 import signal
 
 # A job in the background is born deaf to Ctrl-C, and so are its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import sys
+import traceback
 import anyio
 import reflow
 from reflow import Flow, step, workflow

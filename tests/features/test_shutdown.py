@@ -16,16 +16,11 @@ from anyio import (
 )
 
 from reflow import Flow, MemoryStorage, Retry, RunStatus, gather, race, sleep, step, workflow
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.tapped import Gate, TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def test_steps_in_flight_may_end(world: World) -> None:

@@ -11,15 +11,11 @@ import pytest
 from anyio import create_task_group
 
 from reflow import ConfigError, Flow, RunStatus, gather, now, sleep, sleep_until, step, workflow
+from tests.support.bodies import give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

@@ -167,6 +167,29 @@ async def test_an_id_that_is_there(world: World) -> None:
     assert ["a"] == begun
 
 
+async def test_an_id_of_something_else(world: World) -> None:
+    """[150] Also where that run is of another workflow; a child with such an id is refused."""
+
+    @workflow
+    def spawner() -> Flow[str]:
+        return (yield from spawn(mail("a").options(run_id="mine")))
+
+    @workflow
+    def parent() -> Flow[str]:
+        return (yield from mail("a").options(run_id="mine"))
+
+    engine = world.engine(spawner, parent, mail, host)
+    await engine.enqueue(host(), run_id="mine", delay="1h")
+    await engine.enqueue(spawner(), run_id="spawner")
+    await engine.enqueue(parent(), run_id="parent")
+    await engine.drain()
+    refused = (await world.info("parent")).error
+
+    assert ("mine", "host") == ((await world.info("spawner")).output, (await world.info("mine")).workflow)
+    assert refused is not None
+    assert "RunConflictError" == refused.type
+
+
 async def test_an_input_that_is_none(world: World) -> None:
     """[150] An input that does not fit is raised at the yield, and no run is made."""
 

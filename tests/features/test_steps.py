@@ -19,7 +19,7 @@ from reflow import (
     workflow,
 )
 from reflow.testing.crash import Crash, MortalStorage
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
@@ -29,11 +29,6 @@ pytestmark = pytest.mark.anyio
 async def add(a: int, b: int) -> int:
     """An async body."""
     return a + b
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow

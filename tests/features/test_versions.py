@@ -7,14 +7,10 @@ from typing import Any
 import pytest
 
 from reflow import Flow, Workflow, WorkflowNotFoundError, continue_as_new, sleep, step, wait_event, workflow
+from tests.support.bodies import give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 @workflow(name="flow")

@@ -25,7 +25,7 @@ from reflow import (
     workflow,
 )
 from reflow._core.journal import NEVER, Timer
-from tests.support.bodies import Steps
+from tests.support.bodies import Steps, give
 from tests.support.driven import line_of
 from tests.support.parked import child_of, claim, fail, leave
 from tests.support.world import World
@@ -35,11 +35,6 @@ pytestmark = pytest.mark.anyio
 # The clock of the world begins at 2025-06-15 15:06:40 UTC.
 NOW = "2025-06-15 15:06:40 UTC"
 HOUR = 3_600_000_000
-
-
-async def give(value: Any) -> Any:
-    """Returns what it is given."""
-    return value
 
 
 async def busy() -> None:
@@ -244,6 +239,33 @@ async def test_waiting_for_an_event(world: World, due_at: int, limit: str) -> No
     assert f"{sentence} {at(approved)}" == await why(world, "r", approved)
 
 
+async def test_sent_something_else(world: World) -> None:
+    """[145] A run that waits for an event says which others it was sent: one of the two names may be misspelt."""
+    await world.settle(approved())
+    sentence = f"run 'r' of 'approved' waits without limit for event 'approval' {at(approved)}"
+    before = await why(world, "r", approved)
+    await world.send("r", "aproval", True)
+    one = await why(world, "r", approved)
+    for name in ("Approval", "aproval", "approve", "ok"):
+        await world.send("r", name)
+    many = await why(world, "r", approved)
+
+    assert [
+        sentence,
+        f"{sentence}; it was sent 'aproval', which nothing awaits now",
+        f"{sentence}; it was sent 'aproval', 'Approval', 'approve' and 1 more, which nothing awaits now",
+    ] == [before, one, many]
+
+
+async def test_sent_before_it_waits(world: World) -> None:
+    """Events that a run was sent are not held against it while it waits for something that is no event."""
+    await world.settle(sleeper())
+    before = await why(world)
+    await world.send("r", "approval")
+
+    assert before == await why(world)
+
+
 async def test_waiting_for_a_child(world: World) -> None:
     """[145] A run that waits for a child names it and its state."""
     await world.engine(parent).enqueue(parent(1), run_id="r")
@@ -368,10 +390,14 @@ async def test_nowhere(world: World) -> None:
 
 
 async def test_without_the_code(world: World) -> None:
-    """Only who has the code of the workflow can say where it stands."""
+    """Only who has the code of the workflow can say where it stands; an engine says what it has, a client whom to
+    ask."""
     await world.settle(sleeper())
-    for client in (world.engine(quick), Client(world.storage, clock=world.clock)):
-        with pytest.raises(WorkflowNotFoundError, match="'sleeper'"):
+    for client, message in (
+        (world.engine(quick), "this engine does not know the workflow 'sleeper'.* It knows: quick"),
+        (Client(world.storage, clock=world.clock), "a client has no code of 'sleeper'; ask an engine"),
+    ):
+        with pytest.raises(WorkflowNotFoundError, match=message):
             await client.where("r")
 
 

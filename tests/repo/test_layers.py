@@ -20,7 +20,8 @@ RINGS = (
     ("storage",),
     ("_engine",),
     ("",),
-    ("testing", "cli", "dashboard", "contrib", "__main__"),
+    ("testing", "cli", "dashboard", "contrib"),
+    ("__main__",),
 )
 ALLOWED_ASIDE = {("reflow.cli", "reflow.testing.replaying")}
 
@@ -45,6 +46,8 @@ NOT_IN_STORAGE = {"time", "datetime", "random", "uuid", "secrets", "logging"}
 MAY_SLEEP = "reflow.storage._sqlite.connection"
 # What makes code, or imports, of data.
 FROM_DATA = {"pickle", "marshal", "shelve", "importlib", "pkgutil", "runpy", "code", "codeop"}
+# Imports what the words of a command line name. They come from whoever starts it, not from what is stored.
+FROM_COMMAND_LINE = {"reflow.cli.loading": {"importlib"}}
 CLOCK_IN_SQL = re.compile(
     r"current_(time|date|timestamp)|\bnow\b\s*\(|'now'|julianday|unixepoch|strftime|random\w*\s*\(|gen_random_uuid",
     re.I,
@@ -215,11 +218,13 @@ def test_sql_has_no_clock_and_no_entropy(module: str):
 
 @pytest.mark.parametrize("module", modules())
 def test_no_data_becomes_code(module: str):
-    """[21] Nothing in the package unpickles, imports by a name that it was given, or compiles a text."""
+    """[21] Nothing in the package unpickles, imports by a name that it was given, or compiles a text; but for the one
+    module that imports what a command line names."""
     builtins = {"eval", "exec", "compile", "__import__"}
     calls = found(module, lambda node: isinstance(node, ast.Name) and node.id in builtins)
 
-    assert (set(), []) == (FROM_DATA & {name.split(".")[0] for name in imports(module)}, calls)
+    used = FROM_DATA & {name.split(".")[0] for name in imports(module)}
+    assert (FROM_COMMAND_LINE.get(module, set()), []) == (used, calls)
 
 
 def found(module: str, matches: object) -> list[str]:
@@ -230,6 +235,6 @@ def found(module: str, matches: object) -> list[str]:
 
 def test_the_checks_see_something():
     """The files that these checks are about are there."""
-    expected = {"reflow/_core/replay.py", "reflow/storage/_sqlite/verbs/progress.py"}
+    expected = {"reflow/_core/replay.py", "reflow/storage/_sql/verbs/progress.py"}
 
     assert expected <= {shown(path) for path in modules().values()}

@@ -27,6 +27,7 @@ SAMPLES: dict[Any, Any] = {
     int: 3,
     float: 2.5,
     tuple[str, ...]: ("a", "b"),
+    tuple[str, ...] | None: ("a", "b"),
     Failure: Failure("ValueError", "wrong", bases=("ValueError", "Exception"), causes=(Failure("KeyError", "k"),)),
 }
 

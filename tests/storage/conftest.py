@@ -1,19 +1,49 @@
-"""`another` makes adapters of each kind, all on the same data, empty at first."""
+"""What tests of the Postgres adapter need."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from reflow import MemoryStorage, SQLiteStorage
-from reflow.testing.conformance import Another
+from reflow.storage.postgres import PostgresStorage
+from reflow.testing.conformance.words import opened
+from tests.support.postgres import Schemas, Server, or_skip
+from tests.support.postgres.outside import Outside, outside
+from tests.support.postgres.schemas import Place
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def another(request: pytest.FixtureRequest, tmp_path: Path) -> Another:
-    """Makes adapters on the same data; they are not initialized."""
-    if request.param == "memory":
-        memory = MemoryStorage()
-        return lambda: memory
-    return lambda: SQLiteStorage(tmp_path / "test.db", durability="process")
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A server of our own, for databases, roles and settings; whoever stops it starts it again."""
+    with or_skip(), Server(tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def place(schemas: Schemas) -> Iterator[Place]:
+    """A schema with empty tables, or one that does not exist yet."""
+    with schemas.lend() as place:
+        yield place
+
+
+@pytest.fixture
+def untouched(schemas: Schemas) -> Iterator[Place]:
+    """A schema that does not exist yet."""
+    with schemas.lend(fresh=True) as place:
+        yield place
+
+
+@pytest.fixture
+async def pair(place: Place, anyio_backend: str) -> AsyncIterator[tuple[PostgresStorage, PostgresStorage]]:
+    """Two open adapters on the same schema, as in two processes."""
+    one, other = (PostgresStorage(place.dsn, schema=place.schema) for _ in range(2))
+    async with opened(one), opened(other):
+        yield one, other
+
+
+@pytest.fixture
+def beside(place: Place) -> Iterator[Outside]:
+    """A connection beside the adapters."""
+    with outside(place) as beside:
+        yield beside

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reflow import RunStatus, SQLiteStorage
 from reflow._core.journal import MessageKind
-from reflow.storage._sqlite.verbs.rows import SCHEDULE
+from reflow.storage._sql.verbs.rows import SCHEDULE
 from reflow.storage.records import Continued, Ending, Lease, RunFilter
 from reflow.testing.conformance.words import (
     NOW,

@@ -19,8 +19,9 @@ from anyio import CancelScope, create_task_group, from_thread, to_thread, wait_a
 from anyio.lowlevel import current_token
 
 from reflow import StorageError
+from reflow.storage._sql.lane import Lane
 from reflow.storage._sqlite import connection
-from reflow.storage._sqlite.lane import Lane
+from reflow.storage._sqlite.session import FileSession
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Line:
         self.outside = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         self.said: list[str] = []
         self.db.set_trace_callback(self.said.append)
-        self.lane = Lane(self.db, path, "begin immediate")
+        self.lane = Lane(FileSession(self.db, path, "begin immediate"), "testing")
         self.said.clear()
 
     async def add(self, number: int) -> int:

@@ -9,7 +9,7 @@ from sqlite3 import Connection
 import pytest
 
 from reflow import RunStatus, SQLiteStorage, StorageSchemaError
-from reflow.storage._sqlite import schema
+from reflow.storage._sql.tables import MIGRATIONS, VERSION
 from reflow.testing.conformance.words import create, new_run
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ def version(path: Path) -> int:
 def make_older(path: Path, number: int) -> None:
     """A file as Reflow left it at version `number`, with one run in it; none for 0: there were no tables yet."""
     db = sqlite3.connect(path, isolation_level=None)
-    for statements in schema._MIGRATIONS[:number]:
+    for statements in MIGRATIONS[:number]:
         for statement in statements:
             db.execute(statement)
     if number:
@@ -61,17 +61,17 @@ def make_older(path: Path, number: int) -> None:
     db.close()
 
 
-@pytest.mark.parametrize("number", range(schema.VERSION + 1))
+@pytest.mark.parametrize("number", range(VERSION + 1))
 async def test_a2_migrated_equals_fresh(file: Path, tmp_path: Path, number: int):
     """[187] A file of any older version, once initialized, has the same tables as a new one."""
     make_older(file, number)
     await initialized(file)
     await initialized(tmp_path / "fresh.db")
 
-    assert (tables(tmp_path / "fresh.db"), schema.VERSION) == (tables(file), version(file))
+    assert (tables(tmp_path / "fresh.db"), VERSION) == (tables(file), version(file))
 
 
-@pytest.mark.parametrize("number", range(1, schema.VERSION + 1))
+@pytest.mark.parametrize("number", range(1, VERSION + 1))
 async def test_a2_migrating_loses_no_row(file: Path, number: int):
     """[187] A run that an older version stored is there after the migration, and can be claimed."""
     make_older(file, number)
@@ -84,7 +84,7 @@ async def test_a2_migrating_loses_no_row(file: Path, number: int):
     await storage.close()
 
 
-@pytest.mark.parametrize("newer", [schema.VERSION + 1, schema.VERSION + 100])
+@pytest.mark.parametrize("newer", [VERSION + 1, VERSION + 100])
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 async def test_a2_newer_tables_are_left_alone(file: Path, newer: int, mode: str):
     """A file that a newer Reflow wrote raises an error that names both versions, and stays as it is byte for byte."""
@@ -100,7 +100,7 @@ async def test_a2_newer_tables_are_left_alone(file: Path, newer: int, mode: str)
 
     assert "initialize" == caught.value.verb
     assert f"schema {newer}" in str(caught.value)
-    assert f"up to {schema.VERSION})" in str(caught.value)
+    assert f"up to {VERSION})" in str(caught.value)
     assert (before, [file]) == (file.read_bytes(), list(file.parent.iterdir()))
 
 

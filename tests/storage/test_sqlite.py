@@ -25,10 +25,14 @@ from reflow import (
     StorageError,
     StorageFormatError,
 )
+from reflow.storage._sql.lane import Lane
 from reflow.storage._sqlite.connection import translated
+from reflow.storage._sqlite.session import FileSession
 from reflow.storage.records import Ending, Lease
 from reflow.testing.conformance import Case, cases
 from reflow.testing.conformance.words import (
+    LEASE_UNTIL,
+    NOW,
     claim,
     create,
     entry,
@@ -37,6 +41,7 @@ from reflow.testing.conformance.words import (
     new_run,
     opened,
     progress,
+    schedule,
     state,
     timer,
     together,
@@ -74,14 +79,20 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 def writer_of(storage: SQLiteStorage) -> sqlite3.Connection:
     """The connection that the adapter writes with."""
-    assert storage._open is not None
-    return storage._open.writing._db
+    assert storage._lanes is not None
+    return connection_of(storage._lanes.writing)
 
 
 def reader_of(storage: SQLiteStorage) -> sqlite3.Connection:
     """The connection that the adapter reads with."""
-    assert storage._open is not None
-    return storage._open.reading._db
+    assert storage._lanes is not None
+    return connection_of(storage._lanes.reading)
+
+
+def connection_of(lane: Lane) -> sqlite3.Connection:
+    """The connection that a lane uses."""
+    assert isinstance(lane._session, FileSession)
+    return lane._session._db
 
 
 async def initialized(path: Path) -> None:
@@ -317,7 +328,7 @@ async def test_a_closed_adapter_says_so(file: Path):
         for verb, call in calls.items():
             with pytest.raises(StorageError) as caught:
                 await call()
-            assert (verb, f"{file} is not open; enter the engine, or await storage.initialize()") == (
+            assert (verb, f"{file} is not open; enter the engine or the client, or await storage.initialize()") == (
                 caught.value.verb,
                 caught.value.reason,
             )
@@ -443,35 +454,43 @@ async def test_a_locked_file_is_waited_for_when_opening(file: Path):
         async with create_task_group() as tasks:
             tasks.start_soon(storage.initialize)
             await anyio.wait_all_tasks_blocked()
-            is_open = storage._open is not None
+            is_open = storage._lanes is not None
             other.execute("commit")
         await storage.close()
 
     assert not is_open
 
 
-@pytest.mark.parametrize("verb", ["claim_runs", "save_progress"])
-async def test_the_write_lock_is_taken_before_anything_is_read(storage: SQLiteStorage, file: Path, verb: str):
-    """From the first thing that a verb reads, nobody else can write: what it decides on stays true until its commit."""
-    await hold(storage)
+@pytest.mark.parametrize("verb", ["claim_runs", "save_progress", "fire_schedule"])
+async def test_a_verb_that_writes_has_the_file_to_itself(storage: SQLiteStorage, file: Path, verb: str):
+    """From the first thing that a verb reads to its commit, nobody else can write: what it decides on stays true,
+    and what belongs together is there together."""
+    lease = await hold(storage)
+    await storage.send_message("r", "a", b"", now=NOW)
+    await storage.put_schedule(schedule())
     attempts: list[str] = []
 
     def write_beside(said: str) -> None:
-        if said.startswith("select") and not attempts:
-            with connected(file) as other:
-                try:
-                    other.execute("begin immediate")
-                    attempts.append("written")
-                except sqlite3.OperationalError as error:
-                    attempts.append(str(error))
+        with connected(file) as other:
+            try:
+                other.execute("begin immediate")
+                attempts.append(f"written before {said}")
+            except sqlite3.OperationalError as error:
+                attempts.append(str(error))
 
     writer_of(storage).set_trace_callback(write_beside)
-    if verb == "claim_runs":
-        await claim(storage, "second")
-    else:
-        await storage.save_progress(progress(Lease("r", "first"), entries=[entry("0")]))
+    match verb:
+        case "claim_runs":
+            await claim(storage, "second", now=LEASE_UNTIL)
+        case "save_progress":
+            await storage.save_progress(progress(lease, entries=[entry("0")], consumed=[1], children=[new_run("c")]))
+        case _:
+            await storage.fire_schedule("s", expected_next_at=NOW, next_at=NOW + 1, runs=[new_run("c")], now=NOW)
 
-    assert ["database is locked"] == attempts
+    # Each begins as the lock is taken.
+    assert "written before begin immediate" == attempts[0]
+    assert ["database is locked"] * (len(attempts) - 1) == attempts[1:]
+    assert len(attempts) > 4
 
 
 async def test_a_long_read_holds_up_no_write(storage: SQLiteStorage):
@@ -572,6 +591,19 @@ async def test_a_full_disk_is_a_storage_error_until_there_is_space(storage: SQLi
     ]
     assert RunStatus.PENDING is (await get(storage, "small")).status
     assert await storage.save_progress(write)
+
+
+@pytest.mark.parametrize(("column", "verb"), [("tags", "get_run"), ("awaits", "send_message")])
+async def test_a_damaged_column_is_a_storage_error(storage: SQLiteStorage, file: Path, column: str, verb: str):
+    """[175] Text in a column that is not what Reflow has written there surfaces as StorageError of the verb that meets
+    it."""
+    await storage.create_runs([new_run("r")])
+    with connected(file) as other:
+        other.execute(f"update reflow_run set {column} = '[[['")
+    with pytest.raises(StorageError) as caught:
+        await (storage.get_run("r") if verb == "get_run" else storage.send_message("r", "a", b"", now=1))
+
+    assert (verb, True) == (caught.value.verb, str(file) in caught.value.reason)
 
 
 async def test_driver_errors_carry_verb_text_and_cause(storage: SQLiteStorage, file: Path):

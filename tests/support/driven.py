@@ -122,7 +122,7 @@ def failed_entry_of(position: str, error: BaseException, name: str = "a", *, att
     return Entry(position, "step", name, True, CODEC.encode(capture(error)), attempts, 0, 0)
 
 
-def work(*args: Any) -> Any:
+def work(*args: Any, **kwargs: Any) -> Any:
     """The function of steps whose bodies nobody runs."""
 
 

@@ -7,8 +7,8 @@ follows from its name and position; so a run is determined by its tree and by th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -21,6 +21,7 @@ from reflow._core.command import Command
 from reflow._core.definition import Call
 from reflow._core.groups import Winner, gather, race
 from reflow._core.journal import Entry, Timer
+from reflow._core.retry import Retry
 from reflow._core.runs import Spawn, continue_as_new, spawn
 from reflow._core.steps import Step, step
 from reflow._core.values import Now, new_random, new_uuid, now, patched
@@ -42,11 +43,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Do:
-    """A step: how it is called, how it ends, and whether `raises=` lists what it raises."""
+    """A step: how it is called, how it ends, whether `raises=` lists what it raises, and with which attempt it ends."""
 
     name: str
     ends: Literal["well", "badly"] = "well"
     listed: bool = False
+    tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,16 @@ Statement: TypeAlias = Perform | Prepare | Guard | Repeat | Choose | Help | Patc
 Block: TypeAlias = tuple[Statement, ...]
 
 
+def everywhere(part: Any, change: Callable[[Any], Any]) -> Any:
+    """The program with `change` made to each of its parts, from the inside out."""
+    if isinstance(part, tuple):
+        return tuple(everywhere(each, change) for each in part)
+    if is_dataclass(part):
+        inner = {each.name: everywhere(getattr(part, each.name), change) for each in fields(part)}
+        return change(replace(part, **inner))
+    return part
+
+
 # ---- the interpreter -------------------------------------------------------------------------------------------------
 
 _LONGEST = 40
@@ -184,11 +196,17 @@ class Trace:
     seen: list[tuple[str, Any]] = field(default_factory=list)
     alive: set[str] = field(default_factory=set)
     frames: int = 0
+    waits: int = 0
 
     def new_frame(self) -> str:
         """A name for a frame, the same whenever the same frames were made before."""
         self.frames += 1
         return f"frame {self.frames}"
+
+    def new_wait(self) -> float:
+        """How many seconds longer the next wait is than others are: no two end together, so it is known which first."""
+        self.waits += 1
+        return self.waits * 1.000_003
 
 
 @dataclass
@@ -275,14 +293,15 @@ def frame_of(block: Block, trace: Trace, name: str) -> Generator[Any, Any, Any]:
 
 def _made(command: Member, trace: Trace) -> Any:
     match command:
-        case Do(name, _, listed):
-            return step(work, command).options(name=name, raises=Declined if listed else ())
+        case Do(name, _, listed, tries):
+            retry = Retry(max_attempts=tries, initial_delay=3, jitter=False) if tries > 1 else None
+            return step(work, command).options(name=name, raises=Declined if listed else (), retry=retry)
         case Ask("event", ends):
-            return wait_event(ends, timeout=5)
+            return wait_event(ends, timeout=5 + trace.new_wait())
         case Ask(_, ends):
             return errand(ends)
         case Simple("sleep"):
-            return sleep(60)
+            return sleep(60 + trace.new_wait())
         case Simple("now"):
             return now()
         case Simple("uuid"):
@@ -474,7 +493,8 @@ class _Tape:
             case "first":
                 return First((self.member(depth), *self.members(depth)))
             case _:
-                return Do(self.one_of("abcd"), self.one_of(("well",) * 5 + ("badly",)), bool(self.below(2)))
+                ends, listed = self.one_of(("well",) * 5 + ("badly",)), bool(self.below(2))
+                return Do(self.one_of("abcd"), ends, listed, self.one_of((1,) * 5 + (2, 3)))
 
     def members(self, depth: int) -> tuple[Member, ...]:
         return tuple(self.member(depth) for _ in range(self.one_of((0, 1, 2, 2, 3, 3, 4))))

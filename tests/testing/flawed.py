@@ -117,6 +117,14 @@ async def behind_what_is_there(storage: LogStorage, do: Do, arguments: dict[str,
     return await do(replace(progress, recorded=len(entries)))
 
 
+async def leaving_out_what_is_there(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
+    """Append what is beyond the entries that are there, whatever these say."""
+    progress = arguments["progress"]
+    known = len((await storage.get_journal(progress.lease.run_id)).entries) - progress.recorded
+    entries = progress.entries[max(known, 0) :]
+    return await do(replace(progress, recorded=progress.recorded + max(known, 0), entries=entries))
+
+
 async def whatever_was_expected(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
     """Fire a schedule whenever it is due."""
     due = {row.key: row.next_at for row in await storage.get_schedules()}
@@ -157,6 +165,7 @@ FLAWS = [
     writes("F2", "does not end", ending=None),
     Flaw("F3", "save_progress", "writes twice", in_two_writes),
     Flaw("F4", "save_progress", "appends again what is there", behind_what_is_there),
+    Flaw("F4", "save_progress", "takes any entry for the same", leaving_out_what_is_there),
     Flaw("F5", "save_progress", "has no fence", without_fence),
     Flaw("F6", "save_progress", "closes gaps", behind_what_is_there),
     writes("F8", "takes no message", consumed=[]),

@@ -19,6 +19,7 @@ from reflow.storage.records import Lease
 from reflow.testing import conformance
 from reflow.testing.conformance import Another, Broken, Case, Report, cases, check
 from reflow.testing.conformance.expectation import expect, expect_one_of
+from tests.crash.ledger import caught
 from tests.testing.flawed import FLAWS, Flaw, FlawedStorage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,6 +53,7 @@ async def test_a_flaw_is_found(flaw: Flaw, tmp_path: Path):
                 found.append(each.clause)
 
     assert [flaw.clause] == list(dict.fromkeys(found))
+    caught("an adapter has a flaw", "reflow.testing.conformance", str(flaw))
 
 
 @pytest.mark.anyio

@@ -239,6 +239,25 @@ async def test_runs_of_a_file_are_recorded(tmp_path: Path, anyio_backend: str, c
 
 
 @pytest.mark.anyio
+async def test_a_run_that_was_stored_as_json(anyio_backend: str) -> None:
+    """[193] A run stored as JSON, where bytes and keys are text, is recorded and replayed with its types."""
+
+    async def give() -> dict[int, bytes]:
+        return {1: b"a"}
+
+    @workflow
+    def flow(sizes: dict[float, bytes]) -> Flow[tuple[dict[float, bytes], dict[int, bytes]]]:
+        given = yield from step(give)
+        return sizes, given
+
+    async with Sandbox([flow], codec=JsonCodec()) as sandbox:
+        run = await sandbox.enqueue(flow({0.5: b"b"}))
+        await run.result()
+
+        assert_replays(flow, Transcript.parse(str(await record(run))))
+
+
+@pytest.mark.anyio
 async def test_a_run_that_is_gone(anyio_backend: str) -> None:
     """A run that was pruned cannot be recorded."""
     async with Sandbox([order(original)]) as sandbox:
@@ -286,6 +305,11 @@ def test_a_difference_shows_the_lines(recorded: Transcript) -> None:
     assert {"-", "+", " ", "@"} == {line[0] for line in lines}
 
 
+HEAD = '{"transcript":1,"rules":1,"workflow":"a","version":1,"run_id":"r","status":"failed"}'
+# An integer of 65 bits, which is JSON, and nothing that a run could have stored.
+LINE = '{"position":"0","kind":"step","name":"a","value":[1,18446744073709551616]}'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -299,7 +323,11 @@ def test_a_difference_shows_the_lines(recorded: Transcript) -> None:
             '{"transcript":1,"rules":1,"workflow":"a","version":1,"run_id":"r","status":"failed"}\n{"kind":1}',
             "line 2 is no line of a transcript",
         ),
+        ('{"input":' + "[" * 5_000, "line 1 is no line of a transcript: maximum recursion depth"),
+        ('{"workflow":"\ud800"}', "line 1 is no line of a transcript: .* surrogates not allowed"),
+        (f"{HEAD}\n{LINE}", r"line 2 is no line of a transcript: .* \(at \$\.value\[1\]\)"),
     ],
+    ids=lambda part: part[:40].encode("ascii", "replace").decode(),
 )
 def test_what_is_no_transcript(text: str, message: str) -> None:
     """Text that is no transcript is refused, by its line."""
@@ -314,7 +342,9 @@ data = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | st.integers(0, 9), inner, max_size=3),
     max_leaves=5,
 )
-payloads = data.map(CODEC.encode)
+keys = st.tuples(st.integers(0, 9)) | st.none() | st.booleans()
+# Also what JSON has no keys for, and what nobody can read.
+payloads = data.map(CODEC.encode) | st.dictionaries(keys, data, max_size=2).map(CODEC.encode) | st.binary(min_size=1)
 words = st.text(min_size=1, max_size=5)
 digests = st.none() | st.binary(min_size=8, max_size=8)
 entries = st.builds(

@@ -141,7 +141,8 @@ def wrong_steps() -> None:
     step(charge, 1).options(retries=3)  # type: ignore[call-arg]
     step(charge, 1).name = "other"  # type: ignore[misc]
     Retry(backoff="fibonacci")  # type: ignore[arg-type]
-    Retry(5)  # type: ignore[call-arg]
+    Retry("often")  # type: ignore[arg-type]
+    Retry(5, "linear")  # type: ignore[call-arg]
 
 
 # ---- time, identity, randomness --------------------------------------------------------------------------------------

@@ -196,13 +196,32 @@ async def f4_the_same_write_again_changes_nothing(storage: StorageAdapter, anoth
 
 
 async def f4_entries_that_are_known_are_left_alone(storage: StorageAdapter, another: Another) -> None:
-    """[31] A write that repeats known entries and goes on appends the new ones; what was recorded first stays."""
+    """[31] A write that repeats known entries and goes on appends the new ones."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
 
-    await storage.save_progress(progress(lease, entries=[entry("0", payload=b"second"), entry("1"), entry("2")]))
+    saved = await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1"), entry("2")]))
 
-    expect([entry("0", payload=b"first"), entry("1"), entry("2")], (await storage.get_journal("r")).entries)
+    entries = [entry("0", payload=b"first"), entry("1"), entry("2")]
+    expect((True, entries), (saved, (await storage.get_journal("r")).entries))
+
+
+async def f4_another_entry_in_its_place_is_a_lost_lease(storage: StorageAdapter, another: Another) -> None:
+    """[31][117] A write with another entry in the place of a known one says False and changes nothing: what was
+    recorded first stays."""
+    lease = await hold(storage)
+    await storage.save_progress(progress(lease, entries=[entry("0", payload=b"first"), entry("1")]))
+    before = await state(storage, "r")
+
+    writes = [
+        progress(lease, entries=[entry("0", payload=b"second"), entry("1"), entry("2")]),
+        progress(lease, recorded=1, entries=[entry("2")], timers=[timer("3")]),
+        progress(lease, entries=[entry("0", payload=b"second")], ending=Ending(RunStatus.COMPLETED)),
+    ]
+    answers = [await storage.save_progress(write) for write in writes]
+
+    expect([False] * 3, answers)
+    expect(before, await state(storage, "r"))
 
 
 async def f4_one_of_several_endings_counts(storage: StorageAdapter, another: Another) -> None:
@@ -233,9 +252,10 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     async def attempt(*leases: Lease) -> None:
         before = await state(storage, "r")
         for lease in leases:
-            for ending in (None, Ending(RunStatus.FAILED, error=b"zombie")):
-                write = progress(lease, recorded=1, entries=[entry("1")], timers=[timer("2")], settled=["0"])
-                attempts.append(await storage.save_progress(replace(write, ending=ending)))
+            plain = progress(lease, recorded=1, entries=[entry("1")])
+            whole = replace(plain, timers=[timer("2")], settled=["0"])
+            for write in (plain, whole, replace(whole, ending=Ending(RunStatus.FAILED, error=b"zombie"))):
+                attempts.append(await storage.save_progress(write))
         expect(before, await state(storage, "r"))
 
     await storage.save_progress(progress(first, entries=[entry("0")], timers=[timer("0")]))
@@ -247,7 +267,20 @@ async def f5_a_lease_that_is_not_held_writes_nothing(storage: StorageAdapter, an
     await storage.save_progress(progress(Lease("r", "third"), ending=Ending(RunStatus.SLEEPING, due_at=NOW + 9)))
     await attempt(Lease("r", "third"), held, first)
 
-    expect([False] * 18, attempts)
+    expect([False] * 27, attempts)
+
+
+async def f5_who_has_lost_a_lease_is_in_nobodys_way(storage: StorageAdapter, another: Another) -> None:
+    """[117] Of writes that only add entries and are made at once, those under a lost lease alone are refused."""
+    runs = [str(number) for number in range(6)]
+    leases = [await hold(storage, run_id) for run_id in runs]
+    for run_id in runs[::2]:
+        await storage.save_progress(progress(Lease(run_id, "first"), ending=Ending(RunStatus.COMPLETED, output=b"")))
+    writes = [progress(lease, entries=[entry("0")]) for lease in leases]
+
+    expect([False, True] * 3, await together(*(bound(storage.save_progress, write) for write in writes)))
+
+    expect([0, 1] * 3, [len((await storage.get_journal(run_id)).entries) for run_id in runs])
 
 
 async def f5_one_lease_may_hold_several_runs(storage: StorageAdapter, another: Another) -> None:

@@ -1,0 +1,121 @@
+"""Connecting to a server, and saying the driver's errors in Reflow's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import psycopg
+from psycopg import Connection, Cursor
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import Identifier
+
+from reflow.errors import StorageAccessError, StorageError
+from reflow.storage._postgres.values import register
+
+__all__ = ["Durability", "Server", "ServerDatabase"]
+
+Durability: TypeAlias = Literal["full", "process"]
+
+_OLDEST = 150_000
+_CONNECT_TIMEOUT_S = 10
+_TABLE = re.compile(r"\breflow_(run|tag|entry|cut_entry|timer|message|message_id|outcome|schedule|schema)\b")
+# Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
+_NO_ACCESS = ("28", "42501", "3D000", "25006")
+
+
+class Server:
+    """Where the tables are, and how to get there.
+
+    `schema` holds them. Where `prepares` is False no statement is prepared: some poolers hand each transaction to
+    another connection.
+    """
+
+    def __init__(self, dsn: str, schema: str, prepares: bool) -> None:
+        self._dsn = dsn
+        self._prepares = prepares
+        self.schema = schema
+        self.name = _described(dsn, schema)
+
+    def connect(self) -> Connection[tuple[Any, ...]]:
+        """A new connection, on which each statement is its own transaction unless one is opened."""
+        connection = psycopg.connect(
+            self._dsn,
+            autocommit=True,
+            client_encoding="utf8",
+            fallback_application_name="reflow",
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            prepare_threshold=5 if self._prepares else None,
+        )
+        return connection
+
+    def check(self, connection: Connection[tuple[Any, ...]]) -> None:
+        """Raise `StorageAccessError` for a server that cannot be used."""
+        info = connection.info
+        if info.server_version < _OLDEST:
+            raise StorageAccessError("open", f"{self.name} runs Postgres {info.server_version // 10_000}; 15 is needed")
+        encoding = info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StorageAccessError(
+                "open", f"the database of {self.name} has the encoding {encoding}; create one with UTF8"
+            )
+
+    def named(self, verb: str, error: Exception) -> Exception:
+        """What `error` is called outside: itself, unless it comes from the driver."""
+        named: StorageError
+        text = f"{self.name}: {str(error).strip()}"
+        # What fails before there is a connection has no code.
+        is_unreachable = verb == "open" and isinstance(error, psycopg.OperationalError)
+        if is_unreachable or (isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_NO_ACCESS)):
+            named = StorageAccessError(verb, text)
+        # The latter three are what the driver says of values that no column takes, such as an integer of 65 bits.
+        elif isinstance(error, (psycopg.Error, OverflowError, ValueError, TypeError)):
+            named = StorageError(verb, text)
+        else:
+            return error
+        named.__cause__ = error
+        return named
+
+
+class ServerDatabase:
+    """Performs statements on a connection: question marks and table names become what Postgres calls them.
+
+    `attempt` is how often the verbs of the transaction were tried before. Where the connection is shared, values travel
+    in our way in our statements only.
+    """
+
+    def __init__(self, connection: Connection[tuple[Any, ...]], schema: str, is_shared: bool = False) -> None:
+        self._connection = connection
+        self._is_shared = is_shared
+        if not is_shared:
+            register(connection.adapters)
+        self._schema = Identifier(schema).as_string()
+        self._texts: dict[str, bytes] = {}
+        self.attempt = 0
+
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor[tuple[Any, ...]]:
+        """Perform a statement."""
+        cursor = self._connection.cursor(binary=True)
+        if self._is_shared:
+            register(cursor.adapters)
+        return cursor.execute(self._text(statement), values)
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
+        """Perform a statement for each of `rows`."""
+        self._connection.cursor(binary=True).executemany(self._text(statement), rows)
+
+    def _text(self, statement: str) -> bytes:
+        text = self._texts.get(statement)
+        if text is None:
+            schema = self._schema.replace("%", "%%")
+            there = _TABLE.sub(lambda found: f"{schema}.{found[1]}", statement.replace("?", "%b"))
+            text = self._texts[statement] = there.encode()
+        return text
+
+
+def _described(dsn: str, schema: str) -> str:
+    """A server without its password, for messages."""
+    known = conninfo_to_dict(dsn)
+    place = ":".join(str(known[key]) for key in ("host", "port") if known.get(key))
+    return f"postgresql://{place}/{known.get('dbname', '')} (schema {schema})"

@@ -1,0 +1,132 @@
+"""The two writes that throughput depends on, over arrays: new runs, and new entries.
+
+Differs from SQLite because each statement is a journey to the server, and because nobody locks the others out.
+
+An entry is appended by a statement that looks at the lease as it was when the statement began. So a claim may come in
+between, and the entry may still get in; then the new holder, who does not know it, meets an entry in its place, which
+the primary key (run, seq) forbids. Its batch is tried again, with locks, and finds (F4) that the journal went on
+without it: it is told that its lease is lost, and whoever claims next replays what is there. A journal is never made of
+two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import astuple
+
+from reflow.storage._postgres.connection import ServerDatabase
+from reflow.storage._postgres.session import LookAgain
+from reflow.storage._sql import verbs
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import ENTRY
+from reflow.storage._sql.verbs.runs import INSERT, NEW_RUN, SAME, known_run, new_run_values, tag
+from reflow.storage.records import NewRun, Progress, RunRow
+
+__all__ = ["create_runs_of_each", "save_progress"]
+
+_TYPES = {
+    **dict.fromkeys(("version", "rules", "priority", "due_at", "created_at", "updated_at"), "bigint"),
+    **dict.fromkeys(("failed", "attempts", "started_at", "recorded_at"), "bigint"),
+    **dict.fromkeys(("input", "payload", "digest"), "bytea"),
+}
+
+
+def _arrays(columns: str) -> str:
+    """Marks for arrays of these columns, with their types."""
+    return ", ".join(f"?::{_TYPES.get(column.strip(), 'text')}[]" for column in columns.split(","))
+
+
+_CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
+    from unnest({_arrays(NEW_RUN)}) with ordinality as new ({NEW_RUN}, place)
+    order by place on conflict do nothing returning run_id"""
+# Laterally, each with a limit: a plan that joins may read all runs, and does while a table is new and nothing is known
+# of it. `first` is the number of the first entry of a write: the one before must be there, or the journal had a gap.
+# Of runs that were idle the row is written too. Where somebody has locked it, that is left to the attempt with locks:
+# this one, which locks in no order, waits for nobody.
+_APPEND = f"""with held as materialized (
+    select run.id as run, run.idle_claims, added.*
+    from unnest(?::text[], ?::text[], ?::bigint[], ?::bigint[], {_arrays(ENTRY)})
+        as added (run_id, lease, first, seq, {ENTRY})
+    cross join lateral (
+        select id, idle_claims from reflow_run where run_id = added.run_id and lease_id = added.lease limit 1
+    ) as run
+    where first = 0 or exists (select 1 from reflow_entry as entry where entry.run = run.id and entry.seq = first - 1)
+), not_idle as (
+    update reflow_run as run set idle_claims = 0
+    from (select distinct run, lease from held where idle_claims > 0) as idle cross join lateral (
+        select id from reflow_run where id = idle.run and lease_id = idle.lease limit 1 for no key update skip locked
+    ) as free
+    where run.id = free.id returning run.id
+), added as materialized (
+    select * from held where idle_claims = 0 or run in (select id from not_idle)
+), appended as (
+    insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from added
+) select count(distinct run) from added"""
+_INPUT = NEW_RUN.split(",").index(" input")
+_PAYLOAD = ["run_id", "lease", "first", "seq", *ENTRY.split(", ")].index("payload")
+
+
+def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list[list[tuple[RunRow, bool]]]:
+    """Clauses C, for all calls together."""
+    new_runs = [run for runs in calls for run in runs]
+    if not new_runs:
+        return [[] for _ in calls]
+    rows = map(new_run_values, new_runs)
+    created = {run_id for (run_id,) in db.execute(_CREATE, _columns(rows, _INPUT))}
+    tag(db, [run for run in {run.run_id: run for run in reversed(new_runs)}.values() if run.run_id in created])
+    answers = iter([_created_or_known(db, run, created) for run in new_runs])
+    return [[next(answers) for _ in runs] for runs in calls]
+
+
+def _created_or_known(db: Database, new: NewRun, created: set[str]) -> tuple[RunRow, bool]:
+    if new.run_id in created:
+        # The first of them; another one with this id in the same calls was not created.
+        created.remove(new.run_id)
+        return new.row(), True
+    return known_run(db, new), False
+
+
+def save_progress(db: Database, progresses: Sequence[Progress]) -> list[bool]:
+    """Clauses F. What only adds entries is appended without a lock; where that fails, all are tried again with locks.
+
+    Of a run that is written in several ways at once, everything is done in order, under its lock.
+    """
+    if _was_tried(db):
+        return verbs.save_progress(db, progresses)
+    locked = {progress.lease.run_id for progress in progresses if not progress.is_plain}
+    is_locked = [progress.lease.run_id in locked or not progress.entries for progress in progresses]
+    plain = [progress for progress, is_one in zip(progresses, is_locked, strict=True) if not is_one]
+    if len(plain) > _appended(db, plain):
+        raise LookAgain
+    rest = [progress for progress, is_one in zip(progresses, is_locked, strict=True) if is_one]
+    saved = iter(verbs.save_progress(db, rest) if rest else ())
+    return [not is_one or next(saved) for is_one in is_locked]
+
+
+def _was_tried(db: Database) -> bool:
+    return isinstance(db, ServerDatabase) and db.attempt > 0
+
+
+def _appended(db: Database, progresses: Sequence[Progress]) -> int:
+    """Append the entries of these; to how many runs that was done, because they had their leases, there is no gap, and
+    nobody was in the way."""
+    if not progresses:
+        return 0
+    rows = [
+        (progress.lease.run_id, progress.lease.lease_id, progress.recorded, progress.recorded + n, *astuple(entry))
+        for progress in progresses
+        for n, entry in enumerate(progress.entries)
+    ]
+    [count] = db.execute(_APPEND, _columns(rows, _PAYLOAD)).fetchone()
+    return int(count)
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], of_bytes: int) -> list[list[Any]]:
+    """One array a column. A text where bytes belong is refused here: cast as a whole array, it would be let through."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    for value in columns[of_bytes]:
+        if not isinstance(value, bytes):
+            raise TypeError(f"{type(value).__name__} where bytes belong")
+    return columns

@@ -1,0 +1,43 @@
+"""Deleting runs that have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import json
+
+from reflow._core.status import RunStatus
+from reflow.storage._sql.session import Database
+from reflow.storage._sql.verbs.rows import padded
+
+__all__ = ["prune"]
+
+_ENDED = """select id, tags from reflow_run as ended where ended_at < ? and status in ({})
+    and not exists (select 1 from reflow_run where parent = ended.run_id)
+    and not exists (select 1 from reflow_run where run_id = ended.parent and ended_at is null)
+    order by ended_at, id limit ?"""
+# Somebody may have resumed it meanwhile, where nobody keeps others from writing.
+_DELETE = "delete from reflow_run where id = ? and ended_at is not null"
+_UNTAG = "delete from reflow_tag where tag = ? and run = ?"
+_DELETE_REST = [
+    f"delete from {table} where run = ?"
+    for table in (
+        "reflow_entry",
+        "reflow_cut_entry",
+        "reflow_timer",
+        "reflow_message",
+        "reflow_message_id",
+        "reflow_outcome",
+    )
+]
+
+
+def prune(db: Database, before: int, statuses: Sequence[RunStatus], limit: int) -> int:
+    """Clauses Q."""
+    marks, bound = padded(statuses)
+    ended = db.execute(_ENDED.format(marks), (before, *bound, limit)).fetchall()
+    runs = [(run, tags) for run, tags in ended if db.execute(_DELETE, (run,)).rowcount]
+    db.executemany(_UNTAG, [(tag, run) for run, tags in runs if tags for tag in json.decode(tags)])
+    for statement in _DELETE_REST:
+        db.executemany(statement, [(run,) for run, _ in runs])
+    return len(runs)

@@ -1,0 +1,86 @@
+"""The workflows that the workers of these tests run, in a module as users have one. Bodies tell standard output what
+they do, which the tests read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import anyio
+
+from reflow import Flow, step, workflow
+
+
+def told(what: str) -> None:
+    """A line of its own, in one write: several processes have the same output."""
+    os.write(1, f"{what} in {os.getpid()}\n".encode())
+
+
+async def give(value: int) -> int:
+    """Returns what it is given."""
+    told(f"give {value}")
+    return value
+
+
+def read(path: str) -> str:
+    """Waits until somebody has written to a pipe."""
+    told("read")
+    return Path(path).read_text()
+
+
+async def rest() -> None:
+    """Ends when it is cancelled."""
+    told("rest")
+    await anyio.sleep_forever()
+
+
+def stick() -> None:
+    """Never ends: a thread cannot be cancelled."""
+    told("stick")
+    threading.Event().wait()
+
+
+@workflow
+def reading(path: str) -> Flow[str]:
+    """Its first step ends when the test says so."""
+    text = yield from step(read, path)
+    yield step(give, 2)
+    return text
+
+
+@workflow
+def resting() -> Flow[None]:
+    """Its second step ends when it is cancelled."""
+    yield step(give, 1)
+    yield step(rest)
+
+
+@workflow
+def sticking() -> Flow[None]:
+    """Its step never ends."""
+    yield step(stick)
+
+
+@workflow
+def failing() -> Flow[None]:
+    """Fails after a step."""
+    yield step(give, 1)
+    raise ValueError("boom")
+
+
+@workflow
+def giving(value: int) -> Flow[int]:
+    """One step."""
+    return (yield from step(give, value))
+
+
+@workflow(name="giving")
+def giving_again(value: int) -> Flow[int]:
+    """Has the name and version of another one."""
+    return (yield from step(give, value))
+
+
+GOOD = [reading, resting, sticking, failing, giving]
+NONE: list[object] = []
+MIXED = (giving, give)

@@ -1,0 +1,108 @@
+"""Looking at runs and steering them from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from reflow import Client, Engine, SQLiteStorage
+from reflow.cli import main
+from tests.cli.jobs import failing, giving, resting
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with a run that has completed, one that has failed, and one that is not due for long."""
+
+    async def fill() -> None:
+        async with Engine(SQLiteStorage(tmp_path / "app.db"), [giving, failing, resting]) as engine:
+            await engine.enqueue(giving(7), run_id="done")
+            await engine.enqueue(failing(), run_id="wrong")
+            await engine.enqueue(resting(), run_id="later", delay="52w")
+            await engine.drain()
+
+    anyio.run(fill)
+    return tmp_path / "app.db"
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[str]]:
+    """The exit code of a command, and the lines that it prints; it complains of nothing."""
+    capsys.readouterr()
+    code = main([*map(str, words)])
+    said = capsys.readouterr()
+    assert "" == said.err
+    return code, said.out.splitlines()
+
+
+def test_runs_are_listed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each run has a line with id, workflow, status, and its error or when it is due; the latest come first."""
+    code, lines = answer(capsys, "runs", "--storage", file)
+
+    assert (0, 3) == (code, len(lines))
+    assert lines[0].startswith("later  resting  pending  due 20")
+    assert ["wrong  failing  failed  ValueError: boom", "done  giving  completed"] == lines[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--status", "failed"), ["wrong"]),
+        (("--status", "failed", "--status", "completed"), ["wrong", "done"]),
+        (("--workflow", "giving"), ["done"]),
+        (("--limit", "2"), ["later", "wrong"]),
+    ],
+)
+def test_runs_are_chosen(
+    file: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: list[str]
+) -> None:
+    """Status, workflow and number say which."""
+    _, lines = answer(capsys, "runs", "--storage", file, *words)
+
+    assert expected == [line.split()[0] for line in lines]
+
+
+def test_why(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`why` says in a sentence how a run ended."""
+    code, lines = answer(capsys, "why", "wrong", "--storage", file)
+
+    assert (0, True) == (code, lines[0].endswith("at position 0 with ValueError: boom"))
+
+
+def test_why_of_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`why` of an unknown run is an error of one line, with exit code 1."""
+    assert 1 == main(["why", "nothing", "--storage", str(file)])
+    assert "reflow why: there is no run 'nothing' in this storage\n" == capsys.readouterr().err
+
+
+def test_cancel(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`cancel` asks once for the end of a run; of one that has ended it says so, with exit code 1."""
+    first = answer(capsys, "cancel", "later", "--storage", file)
+    second = answer(capsys, "cancel", "later", "--storage", file)
+
+    assert (0, ["run 'later' is to be cancelled"]) == first
+    assert (1, ["run 'later' is unknown or has ended; nothing was done"]) == second
+    assert ["later"] == [line.split()[0] for line in answer(capsys, "runs", "--status=cancelled", "--storage", file)[1]]
+
+
+def test_resume(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`resume` lets a failed run go on; of any other it says so, with exit code 1."""
+    first = answer(capsys, "resume", "wrong", "--storage", file)
+    second = answer(capsys, "resume", "wrong", "--storage", file)
+
+    assert (0, ["run 'wrong' goes on"]) == first
+    assert (1, ["run 'wrong' is neither failed nor cancelled; nothing was done"]) == second
+
+
+def test_prune(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`prune` deletes runs that ended long enough ago, and says how many."""
+    few = answer(capsys, "prune", "--older-than", "1h", "--storage", file)
+    all_ended = answer(capsys, "prune", "--older-than", "0s", "--storage", file)
+
+    async def left() -> list[str]:
+        async with Client(SQLiteStorage(file)) as client:
+            return [run.run_id for run in (await client.list_runs()).runs]
+
+    assert ((0, ["0 runs deleted"]), (0, ["2 runs deleted"])) == (few, all_ended)
+    assert ["later"] == anyio.run(left)

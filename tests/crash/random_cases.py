@@ -1,0 +1,21 @@
+"""How many random cases a property is tried with."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+from tests.crash.ledger import scaled
+
+
+def law(short: int, *, long: int) -> settings:
+    """So many cases: in the short form always the same ones, in the long form other ones each time. A failure prints
+    the smallest case that fails, and how to repeat it."""
+    is_long = scaled(0, long=1) == 1
+    return settings(
+        max_examples=scaled(short, long=long),
+        derandomize=not is_long,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
