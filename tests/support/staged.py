@@ -190,7 +190,8 @@ class Play:
             "error": None if row.error is None else _plain(row.error),
             "entries": [self._entry(entry) for entry in journal.entries],
             "timers": [self._timer(timer) for timer in journal.timers],
-            "messages": [(message.kind, message.name) for message in journal.messages],
+            # Of several children that were cancelled together, any may be the first to tell of it.
+            "messages": sorted((message.kind, message.name) for message in journal.messages),
         }
 
     def _entry(self, entry: Entry) -> dict[str, Any]:
