@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from reflow.storage._postgres.connection import Durability, Server, ServerDatabase
 from reflow.storage._sql.session import Job, Verb
@@ -93,7 +93,12 @@ class ServerSession:
     @property
     def is_lost(self) -> bool:
         """Whether the connection has broken; closed by whoever used it, it has not."""
-        return self._connection.broken
+        return self._connection.broken or (not self._connection.closed and self._is_amid_statements)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the connection broke during the commit."""
+        return self._is_committing and self._connection.closed
 
     def lock(self, runs: Sequence[str]) -> None:
         """Lock the rows of these runs and of their parents, in order of their ids."""
@@ -130,10 +135,12 @@ class ServerSession:
             self._on_news()
 
     def rollback(self) -> None:
-        """Undo the transaction; where the connection is gone, the server does."""
+        """Undo the transaction; where the connection is gone, the server does. What is not idle then never will be."""
         if self._has_transaction:
             with suppress(psycopg.Error):
                 self._connection.execute(b"rollback")
+        if self._connection.info.transaction_status != TransactionStatus.IDLE:
+            self._connection.close()
 
     def is_worth_another(self, attempt: int, error: Exception) -> bool:
         """Whether nothing was changed, and the next attempt may fare better."""
@@ -149,6 +156,12 @@ class ServerSession:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    @property
+    def _is_amid_statements(self) -> bool:
+        # A connection that is lost while many are under way may not know it: then the driver can neither end them nor
+        # take another one.
+        return self._connection.info.pipeline_status != PipelineStatus.OFF
 
     def _open(self, runs: Sequence[str]) -> None:
         if self._connection.closed:

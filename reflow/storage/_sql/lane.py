@@ -9,7 +9,8 @@ call, so that a verb can prepare its statements once for all of them.
 Invariants. Jobs are applied in the order in which they were handed over. A job is answered only after its transaction
 is committed. A job that fails hurts only itself: the transaction is rolled back and its jobs are redone one by one,
 each in a transaction of its own; where the session knows a better chance (another connection, another order of things)
-they are redone together before.
+they are redone together before. Only what may have been done already is not redone: where a commit was sent and not
+answered, all that share it fail.
 
 Looking around. While somebody wants it, the thread calls what it was given fifty times a second, between transactions
 where it is busy. This is how a file tells what other processes write.
@@ -205,7 +206,7 @@ class Lane:
             session.rollback()
             if session.is_worth_another(attempt, error):
                 self._apply(jobs, attempt + 1)
-            elif len(jobs) == 1:
+            elif len(jobs) == 1 or session.is_in_doubt:
                 self._refuse(jobs, error)
             else:
                 for job in jobs:

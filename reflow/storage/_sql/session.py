@@ -95,6 +95,11 @@ class Session(Protocol):
         """Whether the connection has broken."""
         ...
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether nobody knows what became of the transaction: its commit was sent, and not answered."""
+        ...
+
     def lock(self, runs: Sequence[str]) -> None:
         """Keep others from writing these runs, until the transaction ends."""
         ...

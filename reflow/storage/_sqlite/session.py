@@ -40,6 +40,11 @@ class FileSession:
         """Never: a file is always there."""
         return False
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Never: who commits is there to see it."""
+        return False
+
     def lock(self, runs: Sequence[str]) -> None:
         """The file is locked already."""
 

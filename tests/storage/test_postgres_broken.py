@@ -1,0 +1,111 @@
+"""Connections to Postgres that break where it is hard to see: amid many statements at once, or after a commit that was
+done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from anyio import create_task_group
+from psycopg.conninfo import make_conninfo
+
+from reflow import StorageError
+from reflow.storage.postgres import PostgresStorage
+from reflow.testing.conformance.words import NOW, bound, create, hold, new_run, opened, together
+from tests.support.postgres import Server
+from tests.support.postgres.outside import outside
+from tests.support.postgres.schemas import Place
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def storage(place: Place, anyio_backend: str) -> AsyncIterator[PostgresStorage]:
+    """An open adapter."""
+    storage = PostgresStorage(place.dsn, schema=place.schema)
+    async with opened(storage):
+        yield storage
+
+
+@pytest.fixture
+def own(server: Server) -> Iterator[Place]:
+    """A schema of a server whose settings may be changed; they are as before in the end."""
+    yield Place(make_conninfo(server.dsn, application_name="own"), "own")
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("drop schema if exists own cascade")
+
+
+def break_amid_statements(connection: psycopg.Connection[Any]) -> None:
+    """What the driver's `executemany` leaves behind, and raises, where the connection breaks at a bad moment: it says
+    that it is open, and takes no statement any more."""
+    connection.pgconn.enter_pipeline_mode()
+    connection.pgconn.send_query_params(b"select 1", None)
+    connection.pgconn.exit_pipeline_mode()
+
+
+async def test_a_connection_stuck_amid_statements_is_given_up(storage: PostgresStorage):
+    """Where the driver does not notice that its connection broke amid many statements, the verb is redone on a new
+    connection, with all that shares its transaction; so are those that come after it."""
+    tries = 0
+
+    def write(db: Any) -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            break_amid_statements(db._connection)
+        return tries
+
+    answers = await together(bound(storage._write, "write", write), bound(create, storage, new_run("new")))
+
+    assert (2, True) == (answers[0], answers[1][1])
+    assert await storage.send_message("new", "go", b"", now=NOW)
+
+
+async def test_a_body_whose_connection_is_stuck(storage: PostgresStorage):
+    """Where that happens to the body of a transaction it is a StorageError, and no failure of the body; asked again,
+    the body is called again."""
+    lease = await hold(storage)
+
+    with pytest.raises(StorageError, match="the connection broke in 't'"):
+        storage.transact(lease, "0", "t", lambda connection: break_amid_statements(connection) or b"never")
+    assert b"out" == storage.transact(lease, "0", "t", lambda _: b"out")
+
+
+async def test_a_commit_that_was_done_is_not_redone(server: Server, own: Place):
+    """Where the connection ends after the commit, and before its answer, each verb that shared the transaction is a
+    StorageError, and was done once."""
+    async with opened(PostgresStorage(own.dsn, schema=own.schema)) as storage:
+        await hold(storage)
+        errors: list[StorageError] = []
+
+        async def attempt(verb: Awaitable[Any]) -> None:
+            try:
+                await verb
+            except StorageError as error:
+                errors.append(error)
+
+        async with create_task_group() as tasks:
+            with outside(own) as beside, unanswered_commits(server):
+                for number in range(3):
+                    tasks.start_soon(attempt, storage.send_message("r", "go", str(number).encode(), now=NOW))
+                await beside.soon("select exists (select from pg_stat_activity where wait_event = 'SyncRep')")
+                assert 1 == beside.terminate("commit")
+
+        assert ["send_message"] * 3 == [error.verb for error in errors]
+        assert [b"0", b"1", b"2"] == [one.payload for one in await storage.get_messages("r", after=0)]
+
+
+@contextmanager
+def unanswered_commits(server: Server) -> Iterator[None]:
+    """Within it, commits are done, and then wait for a second server, which there is not."""
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("alter system set synchronous_standby_names = 'nobody'")
+        connection.execute("select pg_reload_conf()")
+        try:
+            yield
+        finally:
+            connection.execute("alter system reset synchronous_standby_names")
+            connection.execute("select pg_reload_conf()")
