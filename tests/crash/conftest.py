@@ -1,12 +1,40 @@
-"""Prints what was counted, when the tests are over."""
+"""What tests of Postgres that break it share; and prints what was counted, when the tests are over."""
 
 from __future__ import annotations
 
 import faulthandler
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.crash import ledger
+from tests.crash.postgres_fleet import Beside, ServerFleet
+from tests.support.postgres import Server, or_skip
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that runs; who stops it starts it again."""
+    with or_skip(), Server() as server:
+        yield server
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, server: Server) -> ServerFleet:
+    """Workers on the server, none yet."""
+    return ServerFleet(tmp_path, server)
+
+
+@pytest.fixture
+def beside(server: Server) -> Iterator[Beside]:
+    """A connection that looks on at what they do; the tables are gone in the end."""
+    beside = Beside(server)
+    beside.open_shop()
+    yield beside
+    beside.clear()
+    beside.close()
+
 
 _LIMIT_S, _LONG_LIMIT_S = 900, 3_600
 

@@ -1,7 +1,8 @@
-"""Real worker processes on one SQLite file, and what they did."""
+"""Real worker processes on one storage, and what they did."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Fleet:
-    """Worker processes (tests/crash/fleet_worker.py) with one database and one log of bodies that began."""
+    """Worker processes (tests/crash/fleet_worker.py) with one database and one log of bodies that began.
+
+    The database is a file in `folder`, and each worker runs on the event loop `backend`.
+    """
 
     def __init__(self, folder: Path, backend: str) -> None:
         self.database = folder / "fleet.db"
@@ -25,10 +29,10 @@ class Fleet:
     @contextmanager
     def worker(self, *, lease: str, pace_s: float = 0.0) -> Iterator[subprocess.Popen[bytes]]:
         """A worker that is asked to stop at the end, if it is still alive."""
-        command = [sys.executable, "-X", "faulthandler", "-m", "tests.crash.fleet_worker"]
-        arguments = [str(self.database), str(self.log), self._backend, lease, str(pace_s)]
+        command = [sys.executable, "-X", "faulthandler", "-m", *self._command(lease)]
+        environment = {**os.environ, "REFLOW_FLEET_LOG": str(self.log), "REFLOW_FLEET_PACE_S": str(pace_s)}
         with self._errors.open("ab") as errors:
-            process = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stderr=errors, cwd=ROOT)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, cwd=ROOT, env=environment)
         try:
             yield process
         finally:
@@ -40,6 +44,10 @@ class Fleet:
                 process.kill()
                 process.wait()
                 raise
+
+    def _command(self, lease: str) -> list[str]:
+        """A module, and what it is told: serves until its standard input is closed."""
+        return ["tests.crash.fleet_worker", str(self.database), self._backend, lease]
 
     @property
     def errors(self) -> str:

@@ -1,7 +1,8 @@
-"""A worker process for tests that kill: `python -m tests.crash.fleet_worker FILE LOG BACKEND LEASE PACE`.
+"""A worker process for tests that kill: `python -m tests.crash.fleet_worker FILE BACKEND LEASE`.
 
-It serves until it is killed, or until its standard input is closed. Every step body appends one line to LOG when it
-begins: run, position, process. The log is outside the database, so it also shows what a kill made forgotten.
+It serves until it is killed, or until its standard input is closed. Every step body appends one line to the file
+REFLOW_FLEET_LOG when it begins: run, position, attempt, process. The log is outside the database, so it also shows what
+a kill made forgotten. Bodies that take a moment take REFLOW_FLEET_PACE_S.
 """
 
 from __future__ import annotations
@@ -104,8 +105,8 @@ def resting(number: int) -> Flow[None]:
 
 WORKFLOWS = [killed, shared, answered, resting]
 
-_log = -1
-_pace_s = 0.0
+_log = os.open(os.environ.get("REFLOW_FLEET_LOG", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+_pace_s = float(os.environ.get("REFLOW_FLEET_PACE_S", "0"))
 
 
 async def main(path: str, lease: str) -> None:
@@ -116,6 +117,4 @@ async def main(path: str, lease: str) -> None:
 
 
 if __name__ == "__main__":
-    _log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    _pace_s = float(sys.argv[5])
-    anyio.run(main, sys.argv[1], sys.argv[4], backend=sys.argv[3])
+    anyio.run(main, sys.argv[1], sys.argv[3], backend=sys.argv[2])

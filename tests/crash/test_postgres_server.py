@@ -34,13 +34,6 @@ def programs() -> Path:
         return find_programs()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server that runs; who stops it starts it again."""
-    with Server() as server:
-        yield server
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder where anybody may write; the test has to leave it empty. Pytest's own are only for their owner."""

@@ -3,6 +3,7 @@ done."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +14,11 @@ from anyio import create_task_group
 from psycopg.conninfo import make_conninfo
 
 from reflow import StorageError
+from reflow.storage._postgres import session
 from reflow.storage.postgres import PostgresStorage
 from reflow.testing.conformance.words import NOW, bound, create, hold, new_run, opened, together
 from tests.support.postgres import Server
-from tests.support.postgres.outside import outside
+from tests.support.postgres.outside import OTHERS, Outside, outside
 from tests.support.postgres.schemas import Place
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +74,38 @@ async def test_a_body_whose_connection_is_stuck(storage: PostgresStorage):
     with pytest.raises(StorageError, match="the connection broke in 't'"):
         storage.transact(lease, "0", "t", lambda connection: break_amid_statements(connection) or b"never")
     assert b"out" == storage.transact(lease, "0", "t", lambda _: b"out")
+
+
+async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
+    place: Place, beside: Outside, monkeypatch: pytest.MonkeyPatch
+):
+    """A process that is stopped amid a transaction keeps its locks for ten seconds only: others then go on. When it
+    wakes, its transaction is redone, and finds what has happened meanwhile."""
+    assert "10s" == session._FROZEN
+    monkeypatch.setattr(session, "_FROZEN", "200ms")
+    async with (
+        opened(PostgresStorage(place.dsn, schema=place.schema)) as frozen,
+        opened(PostgresStorage(place.dsn, schema=place.schema)) as other,
+    ):
+        await hold(frozen)
+        thaws = threading.Event()
+        seen: list[bool] = []
+
+        def write(db: Any) -> int:
+            seen.append(db.execute("select cancel_requested from reflow_run").fetchone() == (1,))
+            thaws.wait()
+            return len(db.execute("select 1 from reflow_run").fetchall())
+
+        async def freeze() -> None:
+            assert 1 == await frozen._write("write", write, "r")
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(freeze)
+            await beside.soon(f"select exists (select {OTHERS} and state = 'idle in transaction')")
+            assert await other.request_cancel("r", now=NOW)
+            thaws.set()
+
+    assert [False, True] == seen
 
 
 async def test_a_commit_that_was_done_is_not_redone(server: Server, own: Place):

@@ -7,8 +7,9 @@ needs no lock: see `writes`.
 
 What goes wrong. A transaction that failed before its commit was sent has changed nothing, so it is tried once more: on
 a new connection where the old one is gone, with locks where an entry was there already, and in any case after a
-deadlock or a failed serialization. When the connection breaks during a commit nobody knows what became of it: that is
-a `StorageError`, and whoever asked asks again, by verbs that may be called twice.
+deadlock or a failed serialization. So is that of a process that was frozen amid a transaction: the server has ended it,
+for those who waited for its locks. When the connection breaks during a commit nobody knows what became of it: that is a
+`StorageError`, and whoever asked asks again, by verbs that may be called twice.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _LOCK = """select 1 from reflow_run where run_id = any(array(
         union select parent from reflow_run where run_id = any(?::text[]) and parent is not null
     )) order by id for no key update"""
 _MOST_ATTEMPTS = 10
+# So long may our process be silent within a transaction. Only one that is frozen as a whole is, and others, who wait
+# for its locks, cannot know whether it will ever wake.
+_FROZEN = "10s"
 
 # Every statement has its index, in the order that it needs. A planner does not know that: of a table that is new, or
 # has grown since it was looked at last, it knows little, and of a limit that is a parameter nothing.
@@ -72,7 +76,9 @@ class ServerSession:
         self._is_shared = is_shared
         self._lone = lone
         self._has_transaction = False
-        self._begin = begin.encode()
+        # What a body does between its statements may take its time.
+        limit = "" if is_shared else f"; set local idle_in_transaction_session_timeout = '{_FROZEN}'"
+        self._begin = f"{begin}{limit}".encode()
         self._on_news = on_news
         self._connection = server.connect()
         self._database = ServerDatabase(self._connection, server.schema, is_shared)
@@ -146,7 +152,7 @@ class ServerSession:
         """Whether nothing was changed, and the next attempt may fare better."""
         if isinstance(error, (DeadlockDetected, SerializationFailure)):
             return attempt < _MOST_ATTEMPTS
-        is_lost = isinstance(error, psycopg.OperationalError) and self._connection.closed and not self._is_committing
+        is_lost = isinstance(error, psycopg.Error) and self._connection.closed and not self._is_committing
         return attempt == 0 and (is_lost or isinstance(error, (UniqueViolation, LookAgain)))
 
     def named(self, verb: str, error: Exception) -> Exception:

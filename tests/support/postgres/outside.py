@@ -14,7 +14,7 @@ from tests.support.postgres.schemas import Place
 
 _LIMIT_S = 20
 # Whoever uses the schema by way of its place is called after it.
-_OTHERS = "from pg_stat_activity where application_name = current_setting('search_path') and pid <> pg_backend_pid()"
+OTHERS = "from pg_stat_activity where application_name = current_setting('search_path') and pid <> pg_backend_pid()"
 
 
 class Outside:
@@ -52,16 +52,16 @@ class Outside:
 
     async def somebody_waits(self) -> None:
         """Return when an adapter waits for a lock."""
-        await self.soon(f"select exists (select {_OTHERS} and wait_event_type = 'Lock')")
+        await self.soon(f"select exists (select {OTHERS} and wait_event_type = 'Lock')")
 
     def others(self, doing: str = "%") -> list[int]:
         """The processes of the connections that adapters have, by what they did last."""
-        return [pid for (pid,) in _rows(self._looking, f"select pid {_OTHERS} and query like %s", (doing,))]
+        return [pid for (pid,) in _rows(self._looking, f"select pid {OTHERS} and query like %s", (doing,))]
 
     def terminate(self, doing: str = "%") -> int:
         """End these connections; how many there were."""
         return len(
-            _rows(self._looking, f"select pg_terminate_backend(pid, 10000) {_OTHERS} and query like %s", (doing,))
+            _rows(self._looking, f"select pg_terminate_backend(pid, 10000) {OTHERS} and query like %s", (doing,))
         )
 
 
