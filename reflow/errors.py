@@ -328,8 +328,8 @@ class RunFailedError(ReflowError):
             self.add_note(f"\nThe run's own traceback:\n\n{text}")
 
     def __str__(self) -> str:
-        # What a body does wrong is told with its line already. The message itself is the same wherever the code lies.
-        place = self.failure.location or ""
+        # What a body does wrong has its line already. At a `yield` nothing depends on where the code lies.
+        place = (self.raised_at is None and self.failure.location) or ""
         return self.message if place.rpartition(" in ")[0] in self.message else f"{self.message} ({place})"
 
     def is_caused_by(self, cls: type[BaseException]) -> bool:

@@ -123,9 +123,10 @@ class Replay:
             stored.fed += 1
             if stored.fed > self._compared_after and entry.digest is not None and self._on_other_arguments is not None:
                 self._compare_arguments(entry, self._on_other_arguments)
+            # What is opened and answered within the journal needs nothing more.
+            self.opened.clear()
             self.feed(entry)
-        # What was opened and answered within the journal needs nothing more.
-        self.opened[:] = [node for node in self.opened if self.open.get(node.position) is node]
+        self.opened[:] = self.open.values()
         self.cancelled.clear()
         if end == len(entries):
             self._go_live()

@@ -32,10 +32,12 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the run has ended: only `resume` leads out of it."""
-        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+    is_terminal: bool
+    """Whether the run has ended: only `resume` leads out of it."""
+
+    def __init__(self, name: str) -> None:
+        # Kept, because it is asked for often, and to name a member takes Python 3.11 a while.
+        self.is_terminal = name in ("completed", "failed", "cancelled")
 
 
 _S = RunStatus

@@ -141,6 +141,7 @@ class _Known(NamedTuple):
 
 _Given: TypeAlias = "tuple[Any, tuple[Any, ...], dict[str, Any]]"
 _MOST_SHAPES = 100
+_OPTIONS = frozenset({"name", "retry", "timeout", "raises"})
 _known: dict[int, _Known] = {}
 
 
@@ -186,9 +187,11 @@ def _check_arguments(inner: FunctionType, fn: Any, args: tuple[Any, ...], kwargs
         inspect.signature(fn, follow_wrapped=False).bind(*args, **kwargs)
     except (TypeError, ValueError) as error:
         # The latter of a partial that is wrong in itself.
-        parameters = inspect.signature(inner, follow_wrapped=False).parameters.values()
-        takes = inspect.Signature([each.replace(annotation=each.empty) for each in parameters])
-        problem = f"{error.__cause__ or error}; it takes {takes} ({_written_at()})"
+        parameters = inspect.signature(inner, follow_wrapped=False).parameters
+        takes = inspect.Signature([each.replace(annotation=each.empty) for each in parameters.values()])
+        options = _OPTIONS & kwargs.keys() - parameters.keys()
+        hint = f"; options of the step go to step(...).options({min(options)}=...)" if options else ""
+        problem = f"{error.__cause__ or error}; it takes {takes}{hint} ({_written_at()})"
         raise ConfigError(f"step {inner.__name__!r}: {problem}") from None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast, overload
 
 from reflow._core.command import Command, checked_name
@@ -67,7 +67,7 @@ class Event(Generic[T]):
     def __init__(self: Event[Any], name: str, type: Any = Any) -> None: ...
     def __init__(self, name: str, type: Any = Any) -> None:
         self.name = checked_name(name, "the name of an event")
-        self.type = type
+        self.type = _checked_type(type)
 
     def __repr__(self) -> str:
         return f"Event({self.name!r}, {getattr(self.type, '__name__', self.type)})"
@@ -112,18 +112,24 @@ def wait_event(event: Event[Any] | str, /, type: Any = Any, *, timeout: Duration
     each once; one that was sent before is taken at once. If none comes within `timeout`, `WaitTimeoutError` is raised;
     where a payload does not fit the type, `ValidationError`. A body may catch either and wait again.
 
-    Raises `ConfigError` for a name that is none, and a timeout that is none or nothing.
+    Raises `ConfigError` for a name or a type that is none, and a timeout that is none or nothing.
     """
     if isinstance(event, Event):
         if type is not Any:
             raise ConfigError(f"{event!r} has a type of its own; write wait_event(event), or wait_event(name, type)")
         name, expected = event.name, event.type
     else:
-        name, expected = checked_name(event, "the name of an event"), type
+        name, expected = checked_name(event, "the name of an event"), _checked_type(type)
     limit = None if timeout is None else to_positive_micros(timeout, what="timeout")
     made: WaitEvent[Any] = WaitEvent(name, expected, limit)
     noted(made)
     return made
+
+
+def _checked_type(type: Any) -> Any:
+    if isinstance(type, (str, int, float, timedelta)):
+        raise ConfigError(f"the type of an event is {type!r}; write a type, and a limit by its name: timeout='48h'")
+    return type
 
 
 def _decoded(name: str, data: bytes, type: Any, codec: Codec) -> Any:

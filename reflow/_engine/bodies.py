@@ -6,11 +6,12 @@ a scope by which it is cancelled alone.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, Event
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
+from msgspec import Struct
 
 from reflow._core.nodes import Open, lingers
 from reflow._core.steps import Step
@@ -22,7 +23,7 @@ from reflow.storage.records import RunRow
 __all__ = ["Arrival", "Bodies", "Ready"]
 
 
-class Ready(NamedTuple):
+class Ready(Struct, frozen=True):
     """A step that is to be started, after so many attempts; the first began, or will begin, at `started_at`."""
 
     node: Open
@@ -31,7 +32,7 @@ class Ready(NamedTuple):
     started_at: int
 
 
-class Arrival(NamedTuple):
+class Arrival(Struct, frozen=True):
     """A body has ended: its last attempt was the one of this number, and began at `began_at`."""
 
     node: Open
@@ -120,12 +121,12 @@ class Bodies:
         self.wake()
 
     async def _attempt(self, ready: Ready) -> Arrival:
-        node, step, attempts, started_at = ready
+        node, step, number = ready.node, ready.step, ready.attempts + 1
         row = self._row
         if not self._teller.observers.is_idle:
-            await self._teller.step_begins(node.position, step.name, attempts + 1)
+            await self._teller.step_begins(node.position, step.name, number)
         # Also where nobody looks on: somebody may, when it ends.
         began_at = self._clock.now()
-        info = StepInfo(row.run_id, row.workflow, step.name, node.position, attempts + 1, row.generation)
+        info = StepInfo(row.run_id, row.workflow, step.name, node.position, number, row.generation)
         result = await self._perform(step, info, self._threads, self._clock)
-        return Arrival(node, step, attempts + 1, started_at, result, began_at)
+        return Arrival(node, step, number, ready.started_at, result, began_at)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from reflow._core.journal import Entry, Timer
 from reflow.storage.records import Ending, Lease, NewRun, Progress
 
 __all__ = ["Draft"]
 
 
-class Draft:
-    """Collects what goes into the next write. `recorded` entries are in the journal already."""
+class Draft(Struct, eq=False):
+    """Collects what goes into the next write. `recorded` entries are in the journal already; `timers` are by position,
+    None where one goes."""
 
-    __slots__ = ("cancelled", "consumed", "entries", "is_cancel_delivered", "recorded", "started", "timers")
-
-    def __init__(self, recorded: int) -> None:
-        self.recorded = recorded
-        self.entries: list[Entry] = []
-        # By position; None where the timer goes.
-        self.timers: dict[str, Timer | None] = {}
-        self.consumed: list[int] = []
-        self.started: list[NewRun] = []
-        self.cancelled: list[str] = []
-        self.is_cancel_delivered = False
+    recorded: int
+    entries: list[Entry] = []
+    timers: dict[str, Timer | None] = {}
+    consumed: list[int] = []
+    started: list[NewRun] = []
+    cancelled: list[str] = []
+    is_cancel_delivered: bool = False
 
     @property
     def is_empty(self) -> bool:

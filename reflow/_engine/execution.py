@@ -106,7 +106,7 @@ class Execution:
     @property
     def is_wait_due(self) -> bool:
         """Whether a wait for a message may be over: one that came in time wins, so look for it first."""
-        return bool(self.mailbox.awaits) and self.next_due_at <= self._clock.now()
+        return bool(self.timers and self.mailbox.awaits) and self.next_due_at <= self._clock.now()
 
     def close(self) -> None:
         """Drop the generators."""
@@ -164,6 +164,9 @@ class Execution:
         replay = self.replay
         for timer in timers:
             replay.check(timer)
+            if timer.due_at == NEVER and timer.kind in ("sleep", "step"):
+                subject = f"the timer of {timer} at position {timer.position} of run {self.row.run_id!r}"
+                raise SerializationError(subject, "it is never due", "$.due_at")
             self.timers[timer.position] = timer
         # In the order in which they were opened: so they wait for events of one name.
         for position, node in replay.open.items():

@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from anyio import (
     CancelScope,
@@ -61,7 +61,7 @@ class StepInfo(Struct, frozen=True):
         return f"{stem_of(self.run_id, self.generation)}:{self.position}"
 
 
-class Attempt(NamedTuple):
+class Attempt(Struct, frozen=True):
     """What came of one attempt: a value, or an error."""
 
     value: Any

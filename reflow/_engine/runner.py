@@ -25,7 +25,7 @@ that kills the process whenever it is taken up is parked when it was claimed too
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -123,10 +123,13 @@ class Runner:
             self._is_cancel_due = True
             self._scope.cancel()
 
-    async def run(self) -> None:
-        """Advance the run until it parks or ends; `ending` then says how, and is written."""
+    async def run(self, hear: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Advance the run until it parks or ends; `ending` then says how, and is written. Before that, `hear` brings
+        the news that it has missed."""
         here.set(Here(self._services.storage, self.lease, self._services.codec))
         try:
+            if hear is not None:
+                await hear()
             while True:
                 with self._scope:
                     await self._work()
@@ -223,9 +226,9 @@ class Runner:
             self._guarded(execution.absorb)
             if self._broken is not None:
                 return execution.failed(self._broken)
-            if execution.is_over:
-                return execution.ended()
             if not bodies.ready:
+                if execution.is_over:
+                    return execution.ended()
                 due = execution.next_due_at
                 if services.is_stopping() or execution.mailbox.awaits or due - self._clock.now() > _RESIDENT_US:
                     return execution.parked()

@@ -12,7 +12,9 @@ Who performs a run says, in the run's own context, by which storage, lease and c
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from reflow._core.steps import Step
 from reflow.codec import Codec
@@ -27,7 +29,7 @@ class StorageTrouble(Exception):
     """The storage failed, not the body: nothing was changed, or the outcome is found the next time."""
 
 
-class Here(NamedTuple):
+class Here(Struct, frozen=True):
     """For whom transactions are."""
 
     storage: StorageAdapter

@@ -266,9 +266,7 @@ class Worker:
 
     async def _run(self, runner: Runner) -> None:
         try:
-            if runner.has_missed_news:
-                await self._pass_on_signals()
-            await runner.run()
+            await runner.run(self._pass_on_signals if runner.has_missed_news else None)
         except Exception:
             _log.exception("run %s: dropped; it will be taken up again when its lease is over", runner.row.run_id)
         finally:

@@ -1,6 +1,7 @@
 """wait_event and Event: what a run is sent from outside, checked by the sender where it can be, and at the yield."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -65,6 +66,9 @@ def test_a_wait_has_a_name_a_type_and_a_limit(command, expected):
         (lambda: wait_event("\ud800"), "the name of an event is '\\ud800'; write a text"),
         (lambda: wait_event(5), "the name of an event is 5; write a text that is not empty"),
         (lambda: Event(""), "the name of an event is ''; write a text that is not empty"),
+        (lambda: wait_event("paid", "48h"), "the type of an event is '48h'; write a type, and a limit by its name"),
+        (lambda: wait_event("paid", 60), "the type of an event is 60; write a type"),
+        (lambda: Event("paid", timedelta(1)), "the type of an event is datetime.timedelta(days=1); write a type"),
         (lambda: wait_event("paid", timeout=0), "timeout is 0; it must be longer than nothing"),
         (lambda: wait_event("paid", timeout=-1), "timeout is -1; write seconds"),
         (

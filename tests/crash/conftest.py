@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def beside(server: Server) -> Iterator[Beside]:
     yield beside
     beside.clear()
     beside.close()
+
+
+_LIMIT_S, _LONG_LIMIT_S = 900, 3_600
+
+
+@pytest.fixture
+def patience(_no_test_hangs: None) -> None:
+    """More time than other tests have: many cases are one test, and a case that fails is made smaller first."""
+    faulthandler.dump_traceback_later(ledger.scaled(_LIMIT_S, long=_LONG_LIMIT_S), exit=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -26,7 +26,7 @@ from tests.crash.random_cases import law
 from tests.support.programs import Ask, Block, Do, Simple, everywhere, programs
 from tests.support.staged import CANCEL, ENDED, RUN, Plan, Play, Played
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
 
 _files = count()
 # Up to where the instants are drawn: as long as most programs take.
@@ -60,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(tmp_path_factory.mktemp("differential"))
 
 
-@law(40, long=2_000)
+@law(40, long=1_000)
 @given(program=programs(), plan=plans)
 def test_storages_and_event_loops_agree(place: Place, program: Block, plan: Plan) -> None:
     """[14][63][115] On memory and SQLite, on asyncio and trio, a program does the same things in the same order."""
@@ -75,7 +75,7 @@ def test_storages_and_event_loops_agree(place: Place, program: Block, plan: Plan
     event(f"about {len(expected.instants) // 5 * 5} entries")
 
 
-@law(60, long=3_000)
+@law(60, long=1_500)
 @given(
     program=programs(),
     plan=plans,
@@ -95,7 +95,7 @@ def test_stopping_changes_nothing(place: Place, program: Block, plan: Plan, wher
     assert expected == again
 
 
-@law(40, long=2_000)
+@law(40, long=1_000)
 @given(
     program=programs(),
     names=st.lists(st.sampled_from(["well", "badly"]), max_size=3),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -23,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 LASTS = ["once", "lasts"]
 # How far apart the operations are that fail; where there are few of a kind, each does.
 STEPS = {
+    "limit": scaled(20, long=2),
     "full": scaled(80, long=2),
     "write": scaled(80, long=2),
     "sync": scaled(16, long=2),
@@ -35,11 +37,12 @@ MOST = {"full": 300, "write": 300, "sync": 40, "read": 80}
 
 def name_of(fault: Fault) -> str:
     """What the table of faults calls it."""
+    if fault == "limit":
+        return "file size limit"
     return "disk full" if fault == "full" else f"I/O error of a {OPERATIONS[fault]}"
 
 
-@pytest.mark.parametrize("fault", OPERATIONS)
-@pytest.mark.parametrize("lasts", LASTS)
+@pytest.mark.parametrize(("fault", "lasts"), [*product(OPERATIONS, LASTS), ("limit", "lasts")])
 def test_a_verb_is_done_or_refused(tmp_path: Path, anyio_backend: str, fault: Fault, lasts: str) -> None:
     """[175] Whichever operation of the disk fails, once or for a while: the verb answers StorageError and nothing has
     changed, or it is done; what is stored can be read while writes fail; and when the disk is well, the same storage
@@ -54,7 +57,8 @@ def test_a_verb_is_done_or_refused(tmp_path: Path, anyio_backend: str, fault: Fa
 
     assert (0, "") == (done.returncode, done.stderr)
     seen = json.decode(done.stdout, type=Seen)
-    fired(name_of(fault), "in a verb", seen.operations)
+    # What the system has refused shows in the verbs only.
+    fired(name_of(fault), "in a verb", seen.operations or seen.refusals)
     assert seen.rounds > 0
 
 

@@ -39,7 +39,7 @@ from tests.crash.random_cases import law
 from tests.support.hostile import BOMBS, DEEP, NUMBERS, TEXTS, mangled, mangled_text
 from tests.support.payloads import exact, payloads
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
 
 CODECS: list[Codec] = [MsgpackCodec(), JsonCodec()]
 both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)

@@ -29,7 +29,7 @@ from tests.crash.ledger import fired
 from tests.crash.random_cases import law
 from tests.support.payloads import exact, offences, payloads
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
 
 CODECS: list[Codec] = [MsgpackCodec(), JsonCodec()]
 both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)

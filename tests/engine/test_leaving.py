@@ -1,14 +1,15 @@
-"""A run that leaves its engine while a heartbeat is on its way."""
+"""Runs that leave their engine while something is on its way: a heartbeat, or news."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from anyio import Event
+from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 
-from reflow import Flow, MemoryStorage, step, workflow
+from reflow import Flow, MemoryStorage, step, wait_event, workflow
 from reflow.storage.records import Lease, Progress
+from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -61,3 +62,28 @@ async def test_a_heartbeat_does_not_drop_a_run_that_has_just_ended(caplog: pytes
     assert 3 == result
     assert 1 == len(storage.lost)
     assert [] == caplog.messages
+
+
+async def test_a_run_with_news_is_given_back_too(world: World) -> None:
+    """[120] A run that was claimed as its engine was left, and for which there was news, is given back like any
+    other: the next engine need not wait for the end of the lease."""
+
+    @workflow
+    def patient() -> Flow[Any]:
+        return (yield wait_event("go"))
+
+    storage = TappedStorage(world.storage)
+    await world.engine(patient).enqueue(patient(), run_id="r")
+    with fail_after(5):
+        async with create_task_group() as tasks:
+            claimed, asked = storage.hold_answer("claim_runs"), storage.hold("check_runs")
+            engine = world.engine(patient, storage=storage, grace=0)
+            async with engine:
+                await claimed.arrived.wait()
+                tasks.start_soon(engine.send_event, "r", "go", 1)
+                await storage.done("send_message").wait()
+                await wait_all_tasks_blocked()
+                claimed.open()
+                await asked.arrived.wait()
+
+    assert await world.given_back()

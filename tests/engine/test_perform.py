@@ -9,7 +9,7 @@ import pytest
 from anyio import CapacityLimiter, Event, create_task_group, from_thread, wait_all_tasks_blocked
 
 from reflow import Flow, Retry, StepInfo, current_step, gather, race, sleep, step, workflow
-from reflow._engine.perform import attempt
+from reflow._engine.perform import Attempt, attempt
 from reflow.testing import VirtualClock
 from tests.support.bodies import Steps, give
 from tests.support.world import World
@@ -86,7 +86,7 @@ async def test_an_attempt(anyio_backend: str, sync: bool) -> None:
     good = await attempt(step(fn, False), INFO, limiter, VirtualClock())
     bad = await attempt(step(fn, True), INFO, limiter, VirtualClock())
 
-    assert (INFO, None) == good
+    assert Attempt(INFO, None) == good
     assert (None, "ValueError('no')") == (bad.value, repr(bad.error))
     with pytest.raises(Exception, match="outside a step body"):
         current_step()

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from anyio import fail_after
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,6 +24,8 @@ from reflow import (
     step,
     workflow,
 )
+from reflow._core.journal import NEVER, Journal
+from tests.support.tapped import TappedStorage
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -336,6 +339,28 @@ async def test_a_damaged_error_is_named(world: World) -> None:
     for verb in (world.engine().list_runs, lambda: world.engine().get_run("late")):
         with pytest.raises(SerializationError, match="an instant of run 'late': it lies beyond the calendar"):
             await verb()
+
+
+async def test_a_sleep_that_never_ends_is_named(world: World) -> None:
+    """[19] A stored sleep that is never due, which none can be, fails its run; it is not tried for ever."""
+
+    class Damaged(TappedStorage):
+        async def get_journal(self, run_id: str) -> Journal:
+            journal = await self._storage.get_journal(run_id)
+            return Journal(journal.entries, [replace(timer, due_at=NEVER) for timer in journal.timers])
+
+    @workflow
+    def flow() -> Flow[None]:
+        yield sleep("1h")
+
+    await world.settle(flow())
+    world.clock.advance("1h")
+    with fail_after(5):
+        await world.engine(flow, storage=Damaged(world.storage)).drain()
+
+    info = await world.info()
+    assert info.error is not None
+    assert "the timer of sleep at position 0 of run 'r': it is never due (at $.due_at)" == info.error.message
 
 
 async def test_a_damaged_recurrence_is_named(world: World) -> None:

@@ -219,6 +219,10 @@ async def test_wrong_arguments_of_a_step(world: World) -> None:
         (lambda: gather(step(give), limit=0), "limit is 0; write a whole number from 1 up"),
         (lambda: step(give(1)), "step got"),
         (lambda: step(give, 1, 2), "step 'give': too many positional arguments; it takes (value=None)"),
+        (
+            lambda: step(give, 1, retry=Retry(3)),
+            "it takes (value=None); options of the step go to step(...).options(retry",
+        ),
         (lambda: step(give, valu=1), "step 'give': got an unexpected keyword argument 'valu'"),
         (lambda: step(helper), "'helper' is a generator function"),
         (lambda: step(yields_nothing), "'yields_nothing' is a workflow, not a step"),

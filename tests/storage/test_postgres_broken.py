@@ -4,17 +4,19 @@ done."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from anyio import create_task_group, fail_after
+from anyio import create_task_group, fail_after, to_thread
 from psycopg.conninfo import make_conninfo
 
 from reflow import StorageError
 from reflow.storage._postgres import session
+from reflow.storage._sql import transactions
 from reflow.storage.postgres import PostgresStorage
 from reflow.testing.conformance.words import NOW, bound, create, hold, new_run, opened, together
 from tests.support.postgres import Server
@@ -111,6 +113,44 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
     assert [False, True] == seen
 
 
+async def test_who_is_frozen_when_a_body_has_ended_holds_up_nobody_for_long(
+    place: Place, beside: Outside, monkeypatch: pytest.MonkeyPatch
+):
+    """The same holds for the transaction of a body, from when it has ended and the run is locked; the body itself may
+    take as long as it likes."""
+    monkeypatch.setattr(session, "_FROZEN", "200ms")
+    async with opened(PostgresStorage(place.dsn, schema=place.schema)) as frozen:
+        lease = await hold(frozen)
+        thaws = threading.Event()
+        put_outcome = transactions.put_outcome
+
+        def put_late(*arguments: Any) -> bool:
+            thaws.wait()
+            return put_outcome(*arguments)
+
+        monkeypatch.setattr(transactions, "put_outcome", put_late)
+
+        async def freeze() -> None:
+            with pytest.raises(StorageError):
+                await to_thread.run_sync(frozen.transact, lease, "0", "slow", slow)
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(freeze)
+            await beside.soon(f"select exists (select {OTHERS} and query like '%no key update%')")
+            try:
+                with fail_after(20):
+                    assert await frozen.request_cancel("r", now=NOW)
+            finally:
+                thaws.set()
+
+
+def slow(connection: Any) -> bytes:
+    """Silent for longer than a frozen process may be."""
+    time.sleep(0.5)
+    connection.execute("select 1")
+    return b"out"
+
+
 async def test_a_commit_that_was_done_is_not_redone(server: Server, own: Place):
     """Where the connection ends after the commit, and before its answer, each verb that shared the transaction is a
     StorageError, and was done once."""
@@ -132,7 +172,7 @@ async def test_a_commit_that_was_done_is_not_redone(server: Server, own: Place):
                 assert 1 == beside.terminate("commit")
 
         assert ["send_message"] * 3 == [error.verb for error in errors]
-        assert [b"0", b"1", b"2"] == [one.payload for one in await storage.get_messages("r", after=0)]
+        assert [b"0", b"1", b"2"] == sorted(one.payload for one in await storage.get_messages("r", after=0))
 
 
 @contextmanager

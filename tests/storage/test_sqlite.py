@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import subprocess
@@ -11,7 +10,6 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -48,11 +46,11 @@ from reflow.testing.conformance.words import (
     timer,
     together,
 )
+from tests.support.owners import folder_for_all, own, unprivileged
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parent.parent.parent
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -108,32 +106,9 @@ async def initialized(path: Path) -> None:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may use; that of pytest is closed to other users."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o777)
+    """A folder that everybody may use."""
+    with folder_for_all() as folder:
         yield folder
-        folder.chmod(0o777)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Permissions hold: root, whom they do not bind, becomes nobody for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-def own(*paths: Path) -> None:
-    """Give what root made to nobody."""
-    for path in paths:
-        if os.geteuid() == 0:
-            os.chown(path, NOBODY, NOBODY)
 
 
 async def refused(path: Path) -> StorageError:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from anyio import CapacityLimiter, Event, create_task_group
+from anyio import CapacityLimiter, Event, create_task_group, fail_after
 from msgspec.structs import replace
 
 from reflow import Client, Clock, Flow, RunStatus, StepInfo, StorageAdapter, Workflow, step, workflow
@@ -31,6 +31,9 @@ from tests.support.programs import Block, Declined, Do, Trace, frame_of
 RUN = "r"
 CANCEL = "cancel"
 _LONGEST_WORK_US = 100_000_000
+# Of virtual time, in which every program comes to its end; and of real time.
+_LIMIT = "2d"
+_LIMIT_S = 20
 # All but `listen`, which goes on as long as the engine does.
 _TAKE_TIME = {*VERBS, "initialize", "close"} - {"listen"}
 
@@ -79,7 +82,7 @@ class Stage(Sandbox):
     """An engine on which programs are played."""
 
     def __init__(self, played: Play, **options: Any) -> None:
-        super().__init__(played.workflows, storage=played.storage, clock=played.clock, **options)
+        super().__init__(played.workflows, storage=played.storage, clock=played.clock, limit=_LIMIT, **options)
         self._play = played
 
     async def _attempt(self, step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
@@ -123,16 +126,17 @@ class Play:
 
     async def played(self, plan: Plan) -> Played:
         """Play it to the end, with one engine after the other."""
-        async with self.client, create_task_group() as tasks:
-            await self.client.enqueue(self.flow(), run_id=RUN)
-            for after_us, what in plan.sent:
-                tasks.start_soon(self._send, after_us, what)
-            for stop in [*sorted(plan.stops), None]:
-                async with Stage(self) as stage:
-                    if await self._stalls(stop):
-                        break
-            found = await self._found()
-            await stage.check_determinism()
+        with fail_after(_LIMIT_S):
+            async with self.client, create_task_group() as tasks:
+                await self.client.enqueue(self.flow(), run_id=RUN)
+                for after_us, what in plan.sent:
+                    tasks.start_soon(self._send, after_us, what)
+                for stop in [*sorted(plan.stops), None]:
+                    async with Stage(self) as stage:
+                        if await self._stalls(stop):
+                            break
+                found = await self._found()
+                await stage.check_determinism()
         return found
 
     async def played_by_ticks(self, plan: Plan) -> Played:
@@ -142,7 +146,8 @@ class Play:
             await self.client.enqueue(self.flow(), run_id=RUN)
             for after_us, what in plan.sent:
                 await self._send(after_us, what)
-            await leaving.enter_async_context(self.clock.autojump())
+            await leaving.enter_async_context(self.clock.autojump(limit=_LIMIT))
+            leaving.enter_context(fail_after(_LIMIT_S))
             while (due_at := (await self.storage.count_runs()).next_due_at) is not None:
                 await self.clock.wait(Event(), due_at)
                 await Stage(self).tick()
@@ -185,7 +190,8 @@ class Play:
             "error": None if row.error is None else _plain(row.error),
             "entries": [self._entry(entry) for entry in journal.entries],
             "timers": [self._timer(timer) for timer in journal.timers],
-            "messages": [(message.kind, message.name) for message in journal.messages],
+            # Of several children that were cancelled together, any may be the first to tell of it.
+            "messages": sorted((message.kind, message.name) for message in journal.messages),
         }
 
     def _entry(self, entry: Entry) -> dict[str, Any]:

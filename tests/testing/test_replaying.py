@@ -20,6 +20,7 @@ from reflow import (
     Flow,
     JsonCodec,
     NonDeterminismError,
+    RunFailedError,
     RunNotFoundError,
     RunParked,
     SQLiteStorage,
@@ -176,6 +177,35 @@ def test_failures_replay() -> None:
     assert_replays(order(failing), transcript)
     with pytest.raises(AssertionError, match=r"recorded failed with StepFailedError: .* now completed with None"):
         assert_replays(order(forgiving), transcript)
+
+
+def test_what_a_body_makes_of_a_failed_child_replays() -> None:
+    """What a failed child says at its yield is the same wherever the code lies: it may go into a result, or on to a
+    step, and replays without tracebacks."""
+
+    async def note(text: str) -> None:
+        """A body."""
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    @workflow
+    def child() -> Flow[None]:
+        yield step(fail)
+
+    @workflow
+    def parent() -> Flow[str]:
+        try:
+            yield child()
+        except RunFailedError as error:
+            yield step(note, str(error))
+            return str(error)
+        return ""
+
+    finished = run_workflow(parent())
+
+    assert_replays(parent, Transcript.parse(str(finished.transcript)))
+    assert finished.result.endswith("failed: StepFailedError: step 'fail' failed after 1 attempt: ValueError: no")
 
 
 def test_an_error_of_the_rules_replays() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from msgspec import Struct
+
 __all__ = ["Database", "Job", "Rows", "Session", "Verb", "named_by"]
 
 A = TypeVar("A")
@@ -53,32 +55,21 @@ Verb = Callable[[Database, Sequence[A]], Sequence[R]]
 """What a job does: given the arguments of neighbouring calls, the answers to them, in the same order."""
 
 
-class Job:
+class Job(Struct, eq=False):
     """One call of a verb, and what came of it.
 
     `runs` are those that nobody else may write meanwhile; `runs_again` are more of them, where it is tried again.
     `is_news` says that other processes may have something to do because of it.
     """
 
-    __slots__ = ("answer", "argument", "error", "is_news", "name", "runs", "runs_again", "verb")
-
-    def __init__(
-        self,
-        name: str,
-        verb: Verb[Any, Any],
-        argument: Any,
-        runs: Sequence[str] = (),
-        runs_again: Sequence[str] = (),
-        is_news: bool = False,
-    ) -> None:
-        self.name = name
-        self.verb = verb
-        self.argument = argument
-        self.runs = runs
-        self.runs_again = runs_again
-        self.is_news = is_news
-        self.answer: Any = None
-        self.error: Exception | None = None
+    name: str
+    verb: Verb[Any, Any]
+    argument: Any
+    runs: Sequence[str] = ()
+    runs_again: Sequence[str] = ()
+    is_news: bool = False
+    answer: Any = None
+    error: Exception | None = None
 
 
 class Session(Protocol):

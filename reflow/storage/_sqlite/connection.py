@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from os.path import realpath
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Literal, TypeAlias, TypeVar
@@ -36,6 +37,7 @@ def open_writer(path: Path, durability: Durability) -> Connection:
             raise StorageAccessError("open", f"the directory {directory} does not exist; create it first")
         if path.is_dir():
             raise StorageAccessError("open", f"{path} is a directory; name a file in it")
+        _refuse_a_log_alone(path)
 
     def prepare(db: Connection) -> None:
         # Looked at before anything is written: a file that is not ours to use stays as it is.
@@ -52,6 +54,29 @@ def open_writer(path: Path, durability: Durability) -> Connection:
         schema.migrate(db, str(path))
 
     return _opened(path, prepare)
+
+
+def _refuse_a_log_alone(path: Path) -> None:
+    """SQLite takes a file that is empty or missing for a new database, and deletes the log of the one that was there.
+
+    A new database has its first page before it has a log; the log is looked at first, so that one that another process
+    is just making is not taken for a lost one.
+    """
+    database = Path(realpath(path))
+    log = database.with_name(f"{database.name}-wal")
+    if _size(log) and not _size(database):
+        raise StorageFormatError(
+            "open",
+            f"{path} is missing or empty, but what was written to it last is still in {log}. Put the database back to "
+            "go on with it, or delete that file too to begin anew. Nothing was changed",
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def open_reader(path: Path) -> Connection:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from sqlite3 import Connection
 
+from reflow.errors import StorageFormatError
 from reflow.storage._sql.tables import MIGRATIONS, VERSION, refuse_newer, set_version
 
 __all__ = ["check", "migrate"]
 
 
 def check(db: Connection, path: str) -> int:
-    """The version of the tables in the file, 0 where it has none; `StorageSchemaError` for a newer one."""
+    """The version of the tables in the file, 0 where it has none; `StorageSchemaError` for a newer one,
+    `StorageFormatError` for one that no Reflow has written."""
     known = db.execute("select 1 from sqlite_master where type = 'table' and name = 'reflow_schema'").fetchone()
     row = db.execute("select version from reflow_schema").fetchone() if known else None
-    version: int = row[0] if row else 0
+    version = row[0] if row else 0
+    if known and (not isinstance(version, int) or version < 1):
+        raise StorageFormatError(
+            "initialize", f"{path} has a table reflow_schema that is not Reflow's; use another file"
+        )
     refuse_newer(version, path)
     return version
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 __all__ = ["OPERATIONS", "Fault", "Seen", "Trouble"]
 
-Fault: TypeAlias = Literal["full", "write", "sync", "truncate", "read", "size", "lock", "open", "delete"]
+Fault: TypeAlias = Literal["limit", "full", "write", "sync", "truncate", "read", "size", "lock", "open", "delete"]
 
 OPERATIONS: dict[Fault, str] = {
     "full": "write",
@@ -21,7 +21,7 @@ OPERATIONS: dict[Fault, str] = {
     "open": "open",
     "delete": "delete",
 }
-"""The operation that fails."""
+"""The operation that fails; for "limit", which is set to the system, see `limit`."""
 
 
 class Trouble(NamedTuple):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct, msgpack
 
@@ -84,11 +84,11 @@ class Enqueued(Struct, frozen=True, tag=True):
 
 
 class Saved(Struct, frozen=True, tag=True):
-    """Entries that Reflow was asked to append to the journal of a run, or, with `acknowledged`, has appended."""
+    """Entries that Reflow was asked to append to the journal of a run, and what it answered."""
 
     run_id: str
     entries: list[Entry]
-    acknowledged: bool
+    answer: Literal["none yet", "done", "refused"]
 
 
 Operation: TypeAlias = Created | Written | Truncated | Synced | Deleted

@@ -57,10 +57,14 @@ class Witness:
 
     async def save_progress(self, progress: Progress) -> bool:
         asked = (progress.lease.run_id, progress.entries)
-        self._disk.note(model.Saved(*asked, acknowledged=False))
-        held: bool = await self.__getattr__("save_progress")(progress)
+        self._disk.note(model.Saved(*asked, "none yet"))
+        try:
+            held: bool = await self.__getattr__("save_progress")(progress)
+        except StorageError:
+            self._disk.note(model.Saved(*asked, "refused"))
+            raise
         if held:
-            self._disk.note(model.Saved(*asked, acknowledged=True))
+            self._disk.note(model.Saved(*asked, "done"))
         return held
 
     async def found(self) -> list[model.Record]:
@@ -68,7 +72,7 @@ class Witness:
         found: list[model.Record] = []
         for row in await workload.rows_of(self):  # type: ignore[arg-type]
             journal = await self.get_journal(row.run_id)
-            found += [model.Enqueued(row.run_id), model.Saved(row.run_id, journal.entries, acknowledged=True)]
+            found += [model.Enqueued(row.run_id), model.Saved(row.run_id, journal.entries, "done")]
         return found
 
 

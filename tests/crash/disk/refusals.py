@@ -25,14 +25,15 @@ from reflow._core.journal import MessageKind
 from reflow.storage.records import Ending, Lease, NewRun, RunFilter
 from reflow.testing.conformance.words import NOW, claim, entry, new_run, progress, schedule, timer
 from tests.crash.disk import driver
-from tests.crash.disk.faults import OPERATIONS, Fault, Seen, Trouble
+from tests.crash.disk.faults import Fault, Seen, Trouble
+from tests.crash.disk.limit import Limit
 from tests.crash.disk.vfs import Disk
 from tests.crash.disk.workload import PATH
 
 Verb: TypeAlias = Callable[[StorageAdapter], Awaitable[Any]]
 
 # While these last, everything can still be read.
-_ONLY_WRITES = ("full", "write", "sync", "truncate")
+_ONLY_WRITES = ("limit", "full", "write", "sync", "truncate")
 _CHECKPOINT_EVERY = 20
 _LARGE = bytes(range(256)) * 25
 _ALL = tuple(RunStatus)
@@ -80,7 +81,7 @@ def verbs(a: str, b: str, c: str) -> list[Verb]:
 class Round:
     """A file on a disk that fails, and the storage in memory that it must agree with."""
 
-    def __init__(self, folder: Path, disk: Disk, trouble: Trouble) -> None:
+    def __init__(self, folder: Path, disk: Disk | Limit, trouble: Trouble) -> None:
         self.refusals = 0
         self._disk = disk
         self._trouble = trouble
@@ -159,7 +160,7 @@ async def _rows(storage: StorageAdapter, known: StorageAdapter) -> list[Any]:
     return found
 
 
-async def main(folder: Path, disk: Disk, fault: Fault, lasts: bool, first: int, step: int) -> Seen:
+async def main(folder: Path, disk: Disk | Limit, fault: Fault, lasts: bool, first: int, step: int) -> Seen:
     """Rounds until the operation that is to fail does not come any more."""
     seen = Seen()
     for at in count(first, step):
@@ -173,7 +174,7 @@ async def main(folder: Path, disk: Disk, fault: Fault, lasts: bool, first: int, 
             error.add_note(f"{trouble}, {disk.struck} operations failed, {game.refusals} refusals")
             raise
         shutil.rmtree(files)
-        if not disk.struck:
+        if not disk.struck and not game.refusals:
             return seen
         seen = Seen(seen.rounds + 1, seen.operations + disk.struck, seen.refusals + game.refusals)
     raise AssertionError("never reached")
@@ -181,8 +182,9 @@ async def main(folder: Path, disk: Disk, fault: Fault, lasts: bool, first: int, 
 
 if __name__ == "__main__":
     folder, backend, fault, lasts, first, step = sys.argv[1:]
-    assert fault in OPERATIONS
-    disk = Disk()
-    driver.install(_CHECKPOINT_EVERY)
+    disk: Disk | Limit = Limit()
+    if fault != "limit":
+        disk = Disk()
+        driver.install(_CHECKPOINT_EVERY)
     arguments = (Path(folder), disk, fault, lasts == "lasts", int(first), int(step))
     print(json.encode(anyio.run(main, *arguments, backend=backend)).decode())
