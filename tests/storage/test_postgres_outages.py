@@ -59,7 +59,8 @@ async def test_idle_connections_may_end(storage: PostgresStorage, beside: Outsid
     lease = await hold(storage)
     assert b"first" == storage.transact(lease, "0", "t", lambda _: b"first")
     for number in range(3):
-        assert beside.terminate() >= 3
+        # Those that write and read; the listener's may still be away.
+        assert beside.terminate() >= 2
         assert await storage.save_progress(progress(lease, recorded=number, entries=[entry(str(number))]))
         assert number + 1 == len((await storage.get_journal("r")).entries)
         assert b"more" == storage.transact(lease, f"more {number}", "t", lambda _: b"more")

@@ -12,8 +12,8 @@ each in a transaction of its own; where the session knows a better chance (anoth
 they are redone together before. Only what may have been done already is not redone: where a commit was sent and not
 answered, all that share it fail.
 
-Looking around. While somebody wants it, the thread calls what it was given fifty times a second, between transactions
-where it is busy. This is how a file tells what other processes write.
+Looking around. While somebody wants it, an idle thread calls what it was given fifty times a second, and a busy one
+between transactions. This is how a file tells what other processes write.
 
 Cancellation. A job that was called is carried out, whether its caller still waits or not: a caller that is cancelled,
 or killed by asyncio's own `cancel()` or by Ctrl-C, only does not hear of it. Nobody else notices.
@@ -26,12 +26,13 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, local
-from time import monotonic
 from typing import Any, NamedTuple, TypeVar
+
+from anyio import Event
 
 from reflow.errors import StorageError
 from reflow.storage._sql.session import Database, Job, Session, Verb
-from reflow.storage.loop import call_soon_here, next_turn, signal_here
+from reflow.storage.loop import call_soon_here, next_turn
 
 __all__ = ["Lane", "LaneStatistics", "one_by_one"]
 
@@ -49,7 +50,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self.done = signal_here()
+        self.done = Event()
         self.call_soon = call_soon_here()
 
     def wake(self) -> None:
@@ -83,7 +84,6 @@ class Lane:
         self._commits = 0
         self._verbs = 0
         self._looks: list[Callable[[], object]] = []
-        self._look_at = 0.0
         self._thread = Thread(target=self._work, name=f"reflow {use} {session.name}", daemon=True)
         self._thread.start()
 
@@ -125,8 +125,7 @@ class Lane:
     def looking(self, look: Callable[[], object]) -> Generator[None]:
         """Have `look` called in the thread of the lane, whenever there is time but not all the time."""
         self._looks.append(look)
-        # At once, the first time; and the thread may be waiting without a limit.
-        self._look_at = 0.0
+        # The thread may be waiting without a limit.
         self._hand_over(_Batch())
         try:
             yield
@@ -181,13 +180,10 @@ class Lane:
 
     def _next_batch(self) -> _Batch | None:
         while self._looks:
-            now = monotonic()
-            if now >= self._look_at:
-                self._look_at = now + _LOOK_EVERY_S
-                for look in tuple(self._looks):
-                    look()
+            for look in tuple(self._looks):
+                look()
             with suppress(Empty):
-                return self._inbox.get(timeout=self._look_at - now)
+                return self._inbox.get(timeout=_LOOK_EVERY_S)
         return self._inbox.get()
 
     def _apply(self, jobs: Sequence[Job], attempt: int = 0) -> None:
