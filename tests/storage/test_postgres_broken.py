@@ -181,6 +181,9 @@ def unanswered_commits(server: Server) -> Iterator[None]:
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("alter system set synchronous_standby_names = 'nobody'")
         connection.execute("select pg_reload_conf()")
+        # Each of the server's processes reads it by itself, a moment later.
+        while connection.execute("show synchronous_standby_names").fetchone() != ("nobody",):
+            pass
         try:
             yield
         finally:
