@@ -14,16 +14,32 @@ import pytest
 from anyio import create_task_group, fail_after, to_thread
 from psycopg.conninfo import make_conninfo
 
-from reflow import StorageError
+from reflow import RunStatus, StorageError
 from reflow.storage._postgres import session
 from reflow.storage._sql import transactions
 from reflow.storage.postgres import PostgresStorage
-from reflow.testing.conformance.words import NOW, bound, create, hold, new_run, opened, together
+from reflow.storage.records import Ending, Lease
+from reflow.testing.conformance.words import (
+    NOW,
+    bound,
+    claim,
+    create,
+    entry,
+    hold,
+    ids,
+    new_run,
+    opened,
+    progress,
+    together,
+)
+from tests.storage.test_costs import call_every_verb
 from tests.support.postgres import Server
 from tests.support.postgres.outside import OTHERS, Outside, outside
 from tests.support.postgres.schemas import Place
 
 pytestmark = pytest.mark.anyio
+
+DONE = Ending(RunStatus.COMPLETED, output=b"out")
 
 
 @pytest.fixture
@@ -113,18 +129,36 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
     assert [False, True] == seen
 
 
+async def test_no_verb_sends_statements_ahead(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """No verb uses the driver's pipeline, in which the server waits for a frozen process without a limit."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a pipeline")
+
+    for name in ("pipeline", "_pipeline_nolock"):
+        monkeypatch.setattr(psycopg.Connection, name, refused)
+    async with opened(PostgresStorage(place.dsn, schema=place.schema)) as storage:
+        await storage.create_runs([new_run(run_id, tags=("a", "b")) for run_id in "xy"])
+        leases = [Lease(run_id, "first") for run_id in ids(await claim(storage, "first"))]
+        endings = [progress(lease, entries=[entry("0"), entry("1")], ending=DONE) for lease in leases]
+        assert [True, True] == await together(*(bound(storage.save_progress, ending) for ending in endings))
+        assert 2 == await storage.prune(before=NOW + 1, statuses=[RunStatus.COMPLETED], limit=10)
+        await call_every_verb(storage)
+
+
 async def test_who_is_frozen_when_a_body_has_ended_holds_up_nobody_for_long(
-    place: Place, beside: Outside, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ):
     """The same holds for the transaction of a body, from when it has ended and the run is locked; the body itself may
     take as long as it likes."""
     monkeypatch.setattr(session, "_FROZEN", "200ms")
     async with opened(PostgresStorage(place.dsn, schema=place.schema)) as frozen:
         lease = await hold(frozen)
-        thaws = threading.Event()
+        is_frozen, thaws = threading.Event(), threading.Event()
         put_outcome = transactions.put_outcome
 
         def put_late(*arguments: Any) -> bool:
+            is_frozen.set()
             thaws.wait()
             return put_outcome(*arguments)
 
@@ -136,7 +170,7 @@ async def test_who_is_frozen_when_a_body_has_ended_holds_up_nobody_for_long(
 
         async with create_task_group() as tasks:
             tasks.start_soon(freeze)
-            await beside.soon(f"select exists (select {OTHERS} and query like '%no key update%')")
+            assert await to_thread.run_sync(is_frozen.wait, 20)
             try:
                 with fail_after(20):
                     assert await frozen.request_cancel("r", now=NOW)
