@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 RUNS = scaled(150, long=2_400)
 # How long it takes until all runs are there: so long the storm lasts, and a little longer.
 ARRIVAL_S = scaled(20, long=360)
+LIMIT_S = scaled(110, long=900)
 WORKERS = 3
 
 T = TypeVar("T")
@@ -135,13 +137,13 @@ def expected(number: int) -> Any:
     return number + 3 if number % 3 == 1 else (number + 2) ** 2 + (number + 3) ** 2 + 1
 
 
-@pytest.mark.usefixtures("patience")
 async def test_the_server_stops_connections_end_and_workers_die(
     fleet: ServerFleet, server: Server, beside: Beside
 ) -> None:
     """[28][81][119][120][148] While the server is stopped every few seconds, connections are terminated many times a
     second and workers are killed, runs of all kinds end with the right results: no finished body runs again, what a
     transaction wrote is there once, each child too, no event is lost or taken twice, and no journal has a gap."""
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)
     watch = Watch(fleet, beside)
     async with Client(fleet.storage()) as client:
         users = Users(client)

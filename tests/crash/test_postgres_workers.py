@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import signal
 import subprocess
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 AT_ONCE = scaled(8, long=60)
 FREEZES = scaled(2, long=25)
+LIMIT_S = scaled(110, long=900)
 UNTOUCHED = (RunStatus.PENDING, 0, 0, None)
 STATE = "select status, executions, idle_claims, lease_id from run where run_id = %s"
 
@@ -173,10 +175,10 @@ def _handed_back(said: str) -> list[str]:
 # ---- zombies ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("patience")
 async def test_zombies_land_nothing(fleet: ServerFleet, client: Client, beside: Beside) -> None:
     """[112][117] A worker that is stopped until its leases are over, and wakes when another has completed its runs,
     changes nothing: no run, no entry, no event, and no row that a transaction writes."""
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)
     dice = random.Random(20261128)
     with ExitStack() as stack:
         worker = stack.enter_context(fleet.worker(lease="1s", pace_s=0.02))

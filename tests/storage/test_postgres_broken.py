@@ -4,14 +4,13 @@ done."""
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from anyio import create_task_group, fail_after, to_thread
-from psycopg.conninfo import make_conninfo
 
 from reflow import RunStatus, StorageError
 from reflow.storage._postgres import session
@@ -41,22 +40,6 @@ pytestmark = pytest.mark.anyio
 DONE = Ending(RunStatus.COMPLETED, output=b"out")
 
 
-@pytest.fixture
-async def storage(place: Place, anyio_backend: str) -> AsyncIterator[PostgresStorage]:
-    """An open adapter."""
-    storage = PostgresStorage(place.dsn, schema=place.schema)
-    async with opened(storage):
-        yield storage
-
-
-@pytest.fixture
-def own(server: Server) -> Iterator[Place]:
-    """A schema of a server whose settings may be changed; they are as before in the end."""
-    yield Place(make_conninfo(server.dsn, application_name="own"), "own")
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
-        connection.execute("drop schema if exists own cascade")
-
-
 def break_amid_statements(connection: psycopg.Connection[Any]) -> None:
     """What the driver's `executemany` leaves behind, and raises, where the connection breaks at a bad moment: it says
     that it is open, and takes no statement any more."""
@@ -65,7 +48,7 @@ def break_amid_statements(connection: psycopg.Connection[Any]) -> None:
     connection.pgconn.exit_pipeline_mode()
 
 
-async def test_a_connection_stuck_amid_statements_is_given_up(storage: PostgresStorage):
+async def test_a_connection_stuck_amid_statements_is_given_up(adapter: PostgresStorage):
     """Where the driver does not notice that its connection broke amid many statements, the verb is redone on a new
     connection, with all that shares its transaction; so are those that come after it."""
     tries = 0
@@ -77,20 +60,20 @@ async def test_a_connection_stuck_amid_statements_is_given_up(storage: PostgresS
             break_amid_statements(db._connection)
         return tries
 
-    answers = await together(bound(storage._write, "write", write), bound(create, storage, new_run("new")))
+    answers = await together(bound(adapter._write, "write", write), bound(create, adapter, new_run("new")))
 
     assert (2, True) == (answers[0], answers[1][1])
-    assert await storage.send_message("new", "go", b"", now=NOW)
+    assert await adapter.send_message("new", "go", b"", now=NOW)
 
 
-async def test_a_body_whose_connection_is_stuck(storage: PostgresStorage):
+async def test_a_body_whose_connection_is_stuck(adapter: PostgresStorage):
     """Where that happens to the body of a transaction it is a StorageError, and no failure of the body; asked again,
     the body is called again."""
-    lease = await hold(storage)
+    lease = await hold(adapter)
 
     with pytest.raises(StorageError, match="the connection broke in 't'"):
-        storage.transact(lease, "0", "t", lambda connection: break_amid_statements(connection) or b"never")
-    assert b"out" == storage.transact(lease, "0", "t", lambda _: b"out")
+        adapter.transact(lease, "0", "t", lambda connection: break_amid_statements(connection) or b"never")
+    assert b"out" == adapter.transact(lease, "0", "t", lambda _: b"out")
 
 
 async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(

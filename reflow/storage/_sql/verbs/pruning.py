@@ -8,6 +8,7 @@ from msgspec import json
 
 from reflow._core.status import RunStatus
 from reflow.storage._sql.session import Database
+from reflow.storage._sql.tables import OF_RUNS
 from reflow.storage._sql.verbs.rows import padded
 
 __all__ = ["DELETE_REST", "UNTAG", "prune"]
@@ -19,17 +20,7 @@ _ENDED = """select id, tags from reflow_run as ended where ended_at < ? and stat
 # Somebody may have resumed it meanwhile, where nobody keeps others from writing.
 _DELETE = "delete from reflow_run where id = ? and ended_at is not null"
 UNTAG = "delete from reflow_tag where tag = ? and run = ?"
-DELETE_REST = [
-    f"delete from {table} where run = ?"
-    for table in (
-        "reflow_entry",
-        "reflow_cut_entry",
-        "reflow_timer",
-        "reflow_message",
-        "reflow_message_id",
-        "reflow_outcome",
-    )
-]
+DELETE_REST = [f"delete from {table} where run = ?" for table in OF_RUNS]
 
 
 def prune(db: Database, before: int, statuses: Sequence[RunStatus], limit: int) -> int:
