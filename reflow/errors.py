@@ -208,8 +208,8 @@ class NonDeterminismError(ReflowError):
     def __init__(self, position: str, recorded: str, yielded: str, location: str) -> None:
         super().__init__(
             f"the code no longer matches the journal at position {position}: recorded {recorded}, "
-            f"now {yielded} ({location}). No step was run. Give changed code a new version=, and keep the old one for "
-            "the runs that began with it"
+            f"now {yielded} ({location}). No step was run. Mend the code and resume the run, or give changed code a "
+            "new version= and keep the old one for the runs that began with it"
         )
         self.position = position
         self.recorded = recorded
@@ -398,8 +398,8 @@ class PoisonError(ReflowError):
 
     def __init__(self, run_id: str, claims: int) -> None:
         super().__init__(
-            f"run {run_id!r} was claimed {claims} times in a row and never got as far as a result; it seems to kill "
-            "its process. Find out why, then resume it"
+            f"run {run_id!r} was claimed {claims} times in a row and never got as far as a result; it kills its "
+            "process, or its body computes for longer than a lease. Find out why, then resume it"
         )
         self.run_id = run_id
         self.claims = claims

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator
+from dis import opmap
 from typing import Any
 
-from reflow._core.command import Command
+from reflow._core.command import Command, written
 from reflow._core.definition import Workflow
 
-__all__ = ["discard", "explain_call", "explain_member", "explain_return", "explain_yield"]
+__all__ = ["discard", "explain_call", "explain_member", "explain_raise", "explain_return", "explain_yield"]
+
+# A Python without it just has no such advice.
+_GET_YIELD_FROM_ITER = opmap.get("GET_YIELD_FROM_ITER")
 
 
 def explain_yield(value: object) -> str:
@@ -22,8 +26,12 @@ def explain_yield(value: object) -> str:
             return f"the workflow {name!r} itself was yielded; call it: `yield {name}(...)`"
         case list() | tuple() | set() | frozenset():
             return f"a {kind} was yielded; write `yield gather(*commands)` to perform several"
-        case _ if inspect.isawaitable(value):
+        case _ if inspect.iscoroutine(value) and value.__name__ == "sleep":
+            return "a coroutine of 'sleep' was yielded; write `yield sleep(...)`, with the `sleep` of Reflow"
+        case _ if inspect.iscoroutine(value):
             return f"{_awaitable(value)} was yielded; write `yield step({_name(value)}, ...)`"
+        case _ if inspect.isawaitable(value):
+            return f"{_awaitable(value)} was yielded; await it inside a step: `yield step(fn, ...)`"
         case _ if inspect.isasyncgen(value):
             return f"an async generator was yielded; consume it inside a step: `yield step({_name(value)}, ...)`"
         case _ if inspect.isgeneratorfunction(value):
@@ -36,13 +44,25 @@ def explain_yield(value: object) -> str:
             return f"a value of type {kind} was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"
 
 
+def explain_raise(error: BaseException) -> str | None:
+    """Why a generator cannot go on that raised `error`, and what to write, where a `yield from` was given no command;
+    None for any other error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    # The line of Python that raised is the one that makes an iterator of what `yield from` was given.
+    if trace is None or trace.tb_frame.f_code.co_code[trace.tb_lasti] != _GET_YIELD_FROM_ITER:
+        return None
+    return f"`yield from` was given no command ({error}); write `yield from step(fn, ...)`, not `yield from fn(...)`"
+
+
 def explain_return(value: object) -> str | None:
     """Why `value` cannot be returned, and what to write; None where it can."""
     match value:
         case Generator():
             return f"a generator was returned; write `return (yield from {_name(value)}(...))`"
         case Command(kind=kind, name=name):
-            return f"a command was returned; write `return (yield {_written(kind, name)})`"
+            return f"a command was returned; write `return (yield {written(kind, name)})`"
         case _ if inspect.isawaitable(value):
             return f"{_awaitable(value)} was returned; write `return (yield step({_name(value)}, ...))`"
         case _:
@@ -79,21 +99,6 @@ def discard(value: object) -> None:
     """Close a coroutine that nobody will await, so that Python does not warn about it a second time."""
     if inspect.iscoroutine(value):
         value.close()
-
-
-def _written(kind: str, name: str) -> str:
-    """How a command is made, in code."""
-    match kind:
-        case "step":
-            return f"step({name}, ...)"
-        case "child":
-            return f"{name}(...)"
-        case "spawn" | "continue_as_new":
-            return f"{kind}({name}(...))"
-        case "wait_event" | "patched":
-            return f"{kind}({name!r})"
-        case _:
-            return f"{kind}(...)"
 
 
 def _awaitable(value: object) -> str:

@@ -38,7 +38,7 @@ from reflow._core.derived import random_at, uuid_at
 from reflow._core.forgotten import Forgotten
 from reflow._core.groups import Gather, Race, Winner
 from reflow._core.location import innermost, location_of
-from reflow._core.misuse import discard, explain_return, explain_yield
+from reflow._core.misuse import discard, explain_raise, explain_return, explain_yield
 from reflow._core.nodes import Frame, Group, Node, Open, frame_of
 from reflow._core.runs import ContinueAsNew, Continued, Spawn
 from reflow._core.steps import Step
@@ -228,6 +228,8 @@ class Program:
         except BaseException as raised:
             # Also SystemExit and the like: they end this run, not the engine with all the others.
             self._forgotten.excuse()
+            if isinstance(raised, TypeError) and (problem := explain_raise(raised)):
+                raise MisuseError(problem, location_of(frame)) from raised
             self._end(frame, None, raised)
         else:
             self._yielded(frame, yielded)

@@ -193,7 +193,10 @@ class Replay:
 
     def _compare_arguments(self, entry: Entry, tell: Callable[[Entry, str], None]) -> None:
         node = self.open.get(entry.position)
-        if node is not None and digest_of(node.command) != entry.digest:
+        if node is None or (node.command.kind, node.command.name) != (entry.kind, entry.name):
+            # No command of another kind or name: the feeding that follows says so, and nothing of it stands.
+            return
+        if digest_of(node.command) != entry.digest:
             tell(entry, location_of(node))
 
     def _error_of(self, command: Performed, entry: Entry) -> BaseException:
@@ -213,12 +216,16 @@ class Replay:
     def _mismatch(self, recorded: Entry | Timer) -> NonDeterminismError:
         """An outcome was recorded where the code now has nothing open."""
         if self.open:
-            nearest = self._neighbour(recorded.position)
+            nearest, cause = self._neighbour(recorded.position), None
             yielded, location = f"{nearest} at position {nearest.position}", location_of(nearest)
         else:
-            body = self._program.body.generator
-            yielded, location = f"the workflow {body.__name__!r} has ended", location_of(self._program.body)
-        return NonDeterminismError(recorded.position, str(recorded), yielded, location)
+            body, ended = self._program.body, self._program.outcome
+            cause = None if ended is None else ended.error
+            how = "ended" if cause is None else f"raised {type(cause).__name__}: {cause}".removesuffix(": ")
+            yielded, location = f"the workflow {body.generator.__name__!r} has {how}", location_of(body)
+        error = NonDeterminismError(recorded.position, str(recorded), yielded, location)
+        error.__cause__ = cause
+        return error
 
     def _neighbour(self, position: str) -> Open:
         """The open command that shares most of `position`: the likeliest counterpart."""

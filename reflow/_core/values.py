@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from random import Random
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 from uuid import UUID
 
 from reflow._core.command import Command, checked_name
 from reflow._core.forgotten import noted
-from reflow.errors import ConfigError
 
 __all__ = ["NewRandom", "NewUuid", "Now", "Patched", "new_random", "new_uuid", "now", "patched"]
 
@@ -42,10 +41,6 @@ class Patched(Command[bool], frozen=True, weakref=True, eq=False):
     kind: ClassVar[str] = "patched"
 
     name: str  # type: ignore[misc]
-
-    def __bool__(self) -> NoReturn:
-        # A command is true like any object, so without this old runs would go the new way.
-        raise ConfigError(f"patched({self.name!r}) is a command; write `if (yield patched({self.name!r})):`")
 
 
 def now() -> Now:

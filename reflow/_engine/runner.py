@@ -33,7 +33,7 @@ from anyio import CancelScope, CapacityLimiter, Event, create_task_group
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
-from reflow._core.journal import NEVER, Journal
+from reflow._core.journal import NEVER, Entry, Journal
 from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
@@ -53,6 +53,7 @@ __all__ = ["Runner", "Services"]
 _RESIDENT_US = 100_000
 _ENTRIES_BETWEEN_CHECKPOINTS = 2_000
 _RETRY_STORAGE_US = 200_000
+_BLOCKED_US = 500_000
 
 _log = logging.getLogger("reflow")
 
@@ -320,7 +321,10 @@ class Runner:
                     started.workflow,
                     started.version,
                 )
-        progress = draft.progress(self.lease, self._clock.now(), ending)
+        now = self._clock.now()
+        if draft.entries and now - draft.entries[0].recorded_at > _BLOCKED_US:
+            _tell_blocked(self.row, draft.entries[0], now)
+        progress = draft.progress(self.lease, now, ending)
         while True:
             try:
                 held = await self._services.storage.save_progress(progress)
@@ -361,6 +365,19 @@ class Runner:
                     self._services.on_end(self.row.run_id, ending)
             except StorageError as error:
                 _log.warning("run %s: not given back, its lease has to run out: %s", self.row.run_id, error)
+
+
+def _tell_blocked(row: RunRow, entry: Entry, now: int) -> None:
+    seconds = (now - entry.recorded_at) / 1_000_000
+    _log.warning(
+        "run %s: the body of workflow %r took %.1f s from the outcome of %s at position %s to its next yield; "
+        "meanwhile nothing else ran in this event loop, no result was stored and no lease kept. Do long work in a step",
+        row.run_id,
+        row.workflow,
+        seconds,
+        entry,
+        entry.position or "-",
+    )
 
 
 def _scope_left_open(workflow: Workflow[..., Any]) -> MisuseError:

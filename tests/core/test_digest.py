@@ -12,6 +12,8 @@ from reflow._core.digest import digest_of
 from reflow._core.runs import spawn
 from reflow._core.steps import step
 from reflow._core.values import now
+from reflow._core.waits import sleep
+from reflow.errors import NonDeterminismError
 from tests.support.driven import Driven, line_of, work
 
 
@@ -109,6 +111,21 @@ def test_changed_arguments_are_told_and_change_nothing():
 
     assert [("0", line_of(body))] == told
     assert [True, False] == [entry.digest is not None for entry in live.journal]
+
+
+@pytest.mark.parametrize("other", [lambda: step(work, 1).options(name="renamed"), lambda: sleep(1)])
+def test_another_command_has_no_other_arguments(other):
+    """Where another command stands now, it is that which is told, and not that its arguments are others."""
+    live = Driven(body(1)).complete("0", "a")
+    told = []
+
+    def changed():
+        yield other()
+
+    with pytest.raises(NonDeterminismError):
+        Driven(changed(), live.journal, on_other_arguments=lambda entry, _: told.append(entry))
+
+    assert [] == told
 
 
 def chain(amount):

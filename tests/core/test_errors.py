@@ -220,8 +220,8 @@ def test_messages_say_what_to_do():
         "or give the newer one a higher version=",
         "a generator was yielded (app.py:12)",
         "the code no longer matches the journal at position 4.2: recorded step 'charge', now step 'refund' "
-        "(app.py:12). No step was run. Give changed code a new version=, and keep the old one for the runs that began "
-        "with it",
+        "(app.py:12). No step was run. Mend the code and resume the run, or give changed code a new version= and keep "
+        "the old one for the runs that began with it",
         "input of workflow 'signup': Expected `int`, got `str` (at $.user.age)",
         "step 'charge' failed after 2 attempts: CardDeclined: no funds",
         "step 'charge' failed after 1 attempt: CardDeclined: no funds",

@@ -30,6 +30,13 @@ def helper() -> Flow[int]:
     return (yield do("a"))
 
 
+async def other_sleep():
+    """The `sleep` of another library."""
+
+
+other_sleep.__name__ = "sleep"
+
+
 async def stream():
     """An async generator."""
     yield 1
@@ -70,7 +77,11 @@ YIELDED = [
     (lambda: {do("a")}, "a set was yielded; write `yield gather(*commands)` to perform several"),
     (lambda: child, "the workflow 'child' itself was yielded; call it: `yield child(...)`"),
     (lambda: stream(), "an async generator was yielded; consume it inside a step: `yield step(stream, ...)`"),
-    (lambda: Service(), "an awaitable was yielded; write `yield step(Service, ...)`"),
+    (lambda: Service(), "an awaitable was yielded; await it inside a step: `yield step(fn, ...)`"),
+    (
+        lambda: other_sleep(),
+        "a coroutine of 'sleep' was yielded; write `yield sleep(...)`, with the `sleep` of Reflow",
+    ),
     (lambda: None, "None was yielded, by a bare `yield` or a call; write `yield step(fn, ...)`, not `yield fn(...)`"),
     (lambda: 5, "a value of type int was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"),
     (lambda: "charge", "a value of type str was yielded; write `yield step(fn, ...)`, not `yield fn(...)`"),
@@ -91,6 +102,70 @@ def test_what_is_no_command_cannot_be_yielded(make, problem):
         yield make()  # here
 
     assert (problem, line_of(body)) == misused(body)
+
+
+NOT_FROM = [
+    (lambda: 5, "'int' object is not iterable"),
+    (lambda: None, "'NoneType' object is not iterable"),
+    (lambda: stream(), "'async_generator' object is not iterable"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), NOT_FROM, ids=[said for _, said in NOT_FROM])
+def test_what_is_no_command_cannot_be_yielded_from(make, said):
+    """[9] A `yield from` that is given the result of a call, and no command, says what to write, with its line, and
+    what Python says of it; in a helper too."""
+
+    def helper():
+        return (yield from make())  # here
+
+    def body():
+        yield from helper()
+
+    expected = f"`yield from` was given no command ({said}); write `yield from step(fn, ...)`, not `yield from fn(...)`"
+
+    assert expected == misused(body)[0]
+    assert (expected, line_of(helper)) == misused(helper)
+
+
+def test_other_type_errors_are_the_bodys_own():
+    """A TypeError that a body raises itself, or anything it calls, is its failure."""
+
+    def inner():
+        yield from ()
+        raise TypeError("'int' object is not iterable")
+
+    def body():
+        yield from inner()
+
+    def loop():
+        for _ in 5:
+            yield
+
+    assert ["TypeError", "TypeError"] == [type(Driven(each()).error).__name__ for each in (body, loop)]
+
+
+COMMANDS = {
+    "step(charge, ...)": lambda: step(charge, "c"),
+    "child(...)": lambda: child(1),
+    "patched('ask')": lambda: patched("ask"),
+    "wait_event('paid')": lambda: wait_event("paid"),
+    "now(...)": now,
+    "gather(...)": lambda: gather(do("a")),
+}
+
+
+@pytest.mark.parametrize("code", COMMANDS)
+def test_a_command_is_neither_true_nor_false(code):
+    """`if step(fn):` would always be true; it is answered with what to write, whatever the command."""
+
+    def body():
+        if COMMANDS[code]():
+            yield do("a")
+
+    assert str(Driven(body()).error).startswith(
+        f"{code} is a command and neither true nor false; write `if (yield {code}"
+    )
 
 
 RETURNED = [

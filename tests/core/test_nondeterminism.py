@@ -123,13 +123,23 @@ def test_entries_left_over_at_the_return():
 
 
 def test_entries_left_over_at_a_raise():
-    """[97] Code that raises while entries are left over is found too: not a hang, not another failure."""
+    """[97] Code that raises while entries are left over is found too, and what it raised is told and is the cause."""
 
     def body():
         yield do("a")
         raise KeyError("k")  # here
 
-    assert ("1.2", "step 'c'", "the workflow 'body' has ended", line_of(body)) == diverging(body)
+    with pytest.raises(NonDeterminismError) as caught:
+        Driven(body(), JOURNAL)
+    error = caught.value
+
+    assert ("1.2", "step 'c'", "the workflow 'body' has raised KeyError: 'k'", line_of(body)) == (
+        error.position,
+        error.recorded,
+        error.yielded,
+        error.location,
+    )
+    assert "KeyError('k')" == repr(error.__cause__)
 
 
 def test_entries_left_over_beside_clean_up():

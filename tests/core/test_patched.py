@@ -208,18 +208,6 @@ def test_what_is_no_change_is_refused(change):
         patched(change)
 
 
-def test_a_question_that_is_not_yielded_is_answered_with_what_to_write():
-    """`if patched("ask"):` would always be true; it says how to write it."""
-
-    def body():
-        if patched("ask"):
-            yield do("a")
-
-    error = Driven(body()).error
-
-    assert "patched('ask') is a command; write `if (yield patched('ask')):`" == str(error)
-
-
 def test_a_question_on_a_line_of_its_own_is_reported():
     """A question that is made and dropped is reported like any command."""
 

@@ -302,6 +302,25 @@ def test_settings(options: dict[str, Any], message: str) -> None:
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize("seconds", [0.4, 4])
+async def test_a_body_that_computes_for_long(world: World, caplog: pytest.LogCaptureFixture, seconds: float) -> None:
+    """A body that takes more than half a second from an outcome to its next yield is told in the log: nothing else runs
+    meanwhile, and its lease is not kept."""
+
+    @workflow
+    def parsing() -> Flow[None]:
+        yield from step(give, 1)
+        # Stands for work that takes so long: nobody else can turn the clock meanwhile.
+        world.clock.advance(seconds)
+        yield from step(give, 2)
+
+    info = await world.settle(parsing())
+
+    expected = "run r: the body of workflow 'parsing' took 4.0 s from the outcome of step 'give' at position 0"
+    assert RunStatus.COMPLETED == info.status
+    assert [expected] * (seconds == 4) == [record.getMessage()[: len(expected)] for record in caplog.records]
+
+
 @pytest.mark.parametrize(
     ("workflows", "message"),
     [

@@ -38,8 +38,9 @@ EXCEPTIONS = {
     # Types in annotations.
     ("reflow._core.values", "random", "Random"),
     ("reflow._core.values", "uuid", "UUID"),
-    # The instruction at which a command was dropped.
+    # The instruction at which a command was dropped, or something else than a command was delegated to.
     ("reflow._core.forgotten", "dis", "opmap"),
+    ("reflow._core.misuse", "dis", "opmap"),
     ("reflow._core.forgotten", "sys", "_getframe"),
 }
 NOT_IN_STORAGE = {"time", "datetime", "random", "uuid", "secrets", "logging"}
