@@ -62,6 +62,8 @@ def run(
             raise
         # The way here, through engine and event loop, is not what anybody looks for.
         raise error.with_traceback(None)  # noqa: B904
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
     except BaseExceptionGroup as group:
         # On trio Ctrl-C strikes in whatever task is running, and comes out in a group.
         _, others = group.split(KeyboardInterrupt)
