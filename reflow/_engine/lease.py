@@ -58,7 +58,8 @@ class LeaseKeeper:
         """Send a heartbeat if one is due; False where the storage failed."""
         async with self._renewing:
             sent_at = self._clock.now()
-            if sent_at < self._renewed_at + self.length_us // 3:
+            # Where the clock was put back to before the last one, nobody knows how long ago that was: one is due.
+            if self._renewed_at <= sent_at < self._renewed_at + self.length_us // 3:
                 return True
             try:
                 await self._beat(lease_until=sent_at + self.length_us)

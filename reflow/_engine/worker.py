@@ -142,6 +142,9 @@ class Worker:
         while True:
             self._signalled = Event()
             now = self._clock.now()
+            # Neither is later than this, unless the clock was put back.
+            self._signals_asked_at = min(self._signals_asked_at, now)
+            self._signals_due_at = min(self._signals_due_at, now + self._look_us // 2)
             if not self._leases.held:
                 await self._clock.wait(self._signalled, None)
             elif now < self._signals_due_at:
@@ -167,7 +170,10 @@ class Worker:
     async def _keep_claiming(self, runs: TaskGroup) -> None:
         while not self._is_stopping:
             self._news = Event()
-            if self._has_slot and (self._asked or self._clock.now() >= self._look_at):
+            now = self._clock.now()
+            # It is no later than this, unless the clock was put back.
+            self._look_at = min(self._look_at, now + self._look_us)
+            if self._has_slot and (self._asked or now >= self._look_at):
                 try:
                     self._start(await self._claim(), runs)
                 except StorageError as error:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
-from anyio import CancelScope, Event, wait_all_tasks_blocked
+from anyio import CancelScope, Event, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from reflow import Duration, Engine, Flow, RunStatus, gather, race, sleep, step, workflow
+from reflow._core.duration import to_micros
 from reflow.storage.records import Lease, Progress
 from tests.support.bodies import Steps
 from tests.support.tapped import TappedStorage
@@ -286,6 +287,29 @@ async def test_a_jump_of_the_clock(scene: Scene) -> None:
 
     assert ["held", "next"] == result
     assert ["held", "next"] == scene.steps.begun
+    assert 1 == (await scene.world.info()).executions
+
+
+@pytest.mark.parametrize("back", ["1h", "365d"])
+async def test_a_clock_that_is_put_back(scene: Scene, back: str) -> None:
+    """[116] A clock that is put back makes a heartbeat due, and heartbeats go on from there: nobody takes over a step
+    that was begun before, however long it takes."""
+    clock = scene.world.clock
+    other = scene.world.engine(scene.flow, **LEASE)  # type: ignore[arg-type]
+    async with scene.engine:
+        await scene.begin()
+        with fail_after(10):
+            done = scene.tapped.done("heartbeat")
+            clock.turn_to(clock.now() - to_micros(back))
+            await done.wait()
+            for _ in range(10):
+                await scene.beat()
+        claimed = await other.tick()
+        scene.steps.held["held"].set()
+        result = await (await scene.engine.handle("r")).result()
+
+    assert 0 == claimed
+    assert ["held", "next"] == result
     assert 1 == (await scene.world.info()).executions
 
 
