@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TypeAlias
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.crash.nursery import ROOT, Child, Nursery
+
+Worker: TypeAlias = subprocess.Popen[bytes] | Child
 
 
 class Fleet:

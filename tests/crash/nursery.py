@@ -1,0 +1,150 @@
+"""Child processes in a few milliseconds: forked by one that has imported what they need. A new interpreter takes half a
+second, which is longer than many a child of these tests lives.
+
+Model. A nursery is a process with one thread, no event loop and no open database, so nothing is forked that would not
+survive it: children inherit modules, and nothing else. A child goes on as `python -m MODULE ARGUMENTS` would; it is a
+process of its own, with its own event loop, threads and connections. Its parent is the nursery, which therefore says
+how it ended. A child has a pipe as its standard input, which ends when the tests do.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).parent.parent.parent
+_LONGEST_REQUEST = 65_536
+
+
+class Child:
+    """A forked process, with those methods of `subprocess.Popen` that tests need."""
+
+    def __init__(self, nursery: Nursery, pid: int, stdin: IO[bytes]) -> None:
+        self.pid = pid
+        self.stdin = stdin
+        self.returncode: int | None = None
+        self._nursery = nursery
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it is known to have ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def poll(self) -> int | None:
+        """How it ended: an exit code, or a signal as a negative number; None where it has not."""
+        if self.returncode is None:
+            self._ask(os.WNOHANG)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """How it ended, when it has."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.returncode is None:
+            self._ask(0 if deadline is None else os.WNOHANG)
+            if self.returncode is None and deadline is not None:
+                if time.monotonic() > deadline:
+                    raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+                time.sleep(0.002)
+        return self.returncode
+
+    def wait_until_stopped(self) -> bool:
+        """Whether it was stopped, by SIGSTOP; False where it has ended before."""
+        self._ask(os.WUNTRACED)
+        return self.returncode is None
+
+    def _ask(self, options: int) -> None:
+        pid, status = self._nursery.ask({"wait": [self.pid, options]})
+        if pid == self.pid and not os.WIFSTOPPED(status):
+            self.returncode = os.waitstatus_to_exitcode(status)
+
+
+class Nursery:
+    """The end of it that tests have."""
+
+    def __init__(self) -> None:
+        self._requests, there = socket.socketpair()
+        command = [sys.executable, "-X", "faulthandler", "-m", "tests.crash.nursery", str(there.fileno())]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()], cwd=ROOT)
+        there.close()
+        self._asking = threading.Lock()
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], errors: IO[bytes]) -> Child:
+        """Fork a child that is `python -m` with this command."""
+        theirs, ours = os.pipe()
+        request = {"command": list(command), "environment": dict(environment)}
+        try:
+            pid = self.ask(request, theirs, errors.fileno())
+        finally:
+            os.close(theirs)
+        return Child(self, pid, os.fdopen(ours, "wb"))
+
+    def ask(self, request: object, *files: int) -> Any:
+        """The answer of the process."""
+        with self._asking:
+            socket.send_fds(self._requests, [json.dumps(request).encode()], files)
+            return json.loads(self._requests.recv(_LONGEST_REQUEST))
+
+    def close(self) -> None:
+        """End the process; children that still live go on until their standard input is closed."""
+        self._requests.close()
+        self._process.wait(30)
+
+
+# ---- in the process --------------------------------------------------------------------------------------------------
+
+
+def _warm_up() -> None:
+    """Import what children do."""
+    import anyio._backends._asyncio
+    import anyio._backends._trio
+
+    import reflow.testing
+    import tests.support.workflows  # noqa: F401
+
+    # A collection in a child would write to, and so copy, all that is shared.
+    gc.freeze()
+
+
+def _serve(requests: socket.socket) -> list[str] | None:
+    """Fork children until nobody asks any more; in a child, returns what it is to be."""
+    while True:
+        message, files, _, _ = socket.recv_fds(requests, _LONGEST_REQUEST, 2)
+        if not message:
+            return None
+        request = json.loads(message)
+        if "wait" in request:
+            requests.send(json.dumps(os.waitpid(*request["wait"])).encode())
+            continue
+        assert 1 == threading.active_count(), "a thread would be missing in the child"
+        if (pid := os.fork()) == 0:
+            requests.close()
+            for ours, theirs in enumerate(files):
+                os.dup2(theirs, 2 * ours)
+                os.close(theirs)
+            os.environ.update(request["environment"])
+            return list(request["command"])
+        for theirs in files:
+            os.close(theirs)
+        requests.send(json.dumps(pid).encode())
+
+
+if __name__ == "__main__":
+    _warm_up()
+    if command := _serve(socket.socket(fileno=int(sys.argv[1]))):
+        sys.argv = command
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
