@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,30 +47,37 @@ class Child:
 
     def poll(self) -> int | None:
         """How it ended: an exit code, or a signal as a negative number; None where it has not."""
-        if self.returncode is None:
-            self._ask(os.WNOHANG)
+        self._ask(os.WNOHANG)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """How it ended, when it has."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.returncode is None:
-            self._ask(0 if deadline is None else os.WNOHANG)
-            if self.returncode is None and deadline is not None:
-                if time.monotonic() > deadline:
-                    raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-                time.sleep(0.002)
+        if timeout is None:
+            self._ask(0)
+        else:
+            self._wait_for(lambda: self.poll() is not None, timeout)
+        assert self.returncode is not None
         return self.returncode
 
-    def wait_until_stopped(self) -> bool:
-        """Whether it was stopped, by SIGSTOP; False where it has ended before."""
-        self._ask(os.WUNTRACED)
-        return self.returncode is None
+    def wait_until_stopped(self, timeout: float) -> None:
+        """Wait until it was stopped, by SIGSTOP."""
+        self._wait_for(lambda: os.WIFSTOPPED(self._ask(os.WNOHANG | os.WUNTRACED)), timeout)
 
-    def _ask(self, options: int) -> None:
+    def _wait_for(self, is_so: Callable[[], bool], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            time.sleep(0.002)
+
+    def _ask(self, options: int) -> int:
+        """The status of `os.waitpid`; 0 where it has nothing to say."""
+        if self.returncode is not None:
+            return 0
         pid, status = self._nursery.ask({"wait": [self.pid, options]})
         if pid == self.pid and not os.WIFSTOPPED(status):
             self.returncode = os.waitstatus_to_exitcode(status)
+        return int(status)
 
 
 class Nursery:

@@ -20,7 +20,7 @@ from tests.crash.ledger import fired, scaled
 from tests.crash.nursery import Nursery
 from tests.support.workflows import SCENARIOS, Body, Scenario
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
 
 AT_ONCE, AGAIN = 12, 4
 NEVER = 1_000_000
