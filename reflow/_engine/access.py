@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from anyio import CancelScope
@@ -29,27 +30,24 @@ class Access:
         self._storage = storage
         self._codec = codec or MsgpackCodec()
         self._clock = clock or SystemClock()
+        # Asks the storage for the time, where it has a clock and no other was given.
+        self._ask_for_the_time: Callable[[], Awaitable[None]] | None = None
+        if isinstance(self._clock, SystemClock) and isinstance(storage, SharedClock):
+            self._ask_for_the_time = partial(self._clock.follow, storage.time)
         # The workflows that are known; None where all are taken on trust.
         self._registry: Registry | None = None
 
     async def _open(self) -> None:
-        """Open the storage, and go by its clock, where it has one and no other was given."""
+        """Open the storage, and go by its clock, where it has one."""
         await self._storage.initialize()
+        if self._ask_for_the_time is None:
+            return
         try:
             await self._ask_for_the_time()
         except BaseException:
             with CancelScope(shield=True):
                 await self._storage.close()
             raise
-
-    @property
-    def _follows(self) -> bool:
-        """Whether the time is that of the storage."""
-        return isinstance(self._clock, SystemClock) and isinstance(self._storage, SharedClock)
-
-    async def _ask_for_the_time(self) -> None:
-        if isinstance(self._clock, SystemClock) and isinstance(self._storage, SharedClock):
-            await self._clock.follow(self._storage.time)
 
     def _take_order(
         self, call: Call[Any] | str, arguments: Mapping[str, Any] | None, version: int | None, verb: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
@@ -133,8 +133,8 @@ class Engine(Client):
         tasks.start_soon(self._storage.listen, self._hinted)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
-        if self._follows:
-            tasks.start_soon(self._keep_time)
+        if self._ask_for_the_time:
+            tasks.start_soon(self._keep_time, self._ask_for_the_time)
         if self._retention_us is not None:
             tasks.start_soon(self._keep_pruning, self._retention_us)
         return self
@@ -227,11 +227,11 @@ class Engine(Client):
             looked_at = self._clock.now()
             look_at = looked_at + _LOOK_US
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self, ask: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._clock.wait(Event(), self._clock.now() + _ASK_FOR_THE_TIME_US)
             with suppress(StorageError):  # until it answers again, the time goes on as it did
-                await self._ask_for_the_time()
+                await ask()
 
     async def _keep_pruning(self, retention_us: int) -> None:
         while True:

@@ -128,25 +128,33 @@ class Runner:
         the news that it has missed."""
         here.set(Here(self._services.storage, self.lease, self._services.codec))
         try:
+            if (interruption := await self._work_until_left(hear)) is not None:
+                # Not while it is being handled: it would become the context of what a body raises now.
+                await self._give_back()
+                raise interruption
+        finally:
+            self._execution.close()
+            if self._left is not None:
+                self._left.set()
+
+    async def _work_until_left(self, hear: Callable[[], Awaitable[object]] | None) -> BaseException | None:
+        """Work until the run has left; or until we are cancelled from outside, because the engine stops. (Or the
+        program does: KeyboardInterrupt.) An unforeseen error of our own is raised, and no reason to try again at once:
+        then the lease has to run out."""
+        try:
             if hear is not None:
                 await hear()
             while True:
                 with self._scope:
                     await self._work()
                 if self.is_dropped or self.ending:
-                    break
+                    return None
                 # Interrupted, to be cancelled.
                 self._scope = CancelScope()
-        except BaseException as error:
-            # Cancelled from outside: the engine stops. (Or the program does: KeyboardInterrupt.) An unforeseen error
-            # of our own is no reason to try again at once: then the lease has to run out.
-            if not isinstance(error, Exception):
-                await self._give_back()
+        except Exception:
             raise
-        finally:
-            self._execution.close()
-            if self._left is not None:
-                self._left.set()
+        except BaseException as error:
+            return error
 
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
 

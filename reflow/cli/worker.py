@@ -23,10 +23,10 @@ from contextlib import suppress
 
 import anyio
 
+from reflow._core.failure import read_failure
 from reflow._core.status import RunStatus
 from reflow._engine.engine import Engine
 from reflow.cli.signals import Signals
-from reflow.errors import Failure
 from reflow.storage.loop import call_soon_here
 from reflow.storage.records import Ending
 
@@ -51,7 +51,7 @@ class WorkerEngine(Engine):
     def _run_left(self, run_id: str, ending: Ending) -> None:
         super()._run_left(run_id, ending)
         if ending.status is RunStatus.FAILED:
-            failure: Failure = self._codec.decode(ending.error or b"", Failure)
+            failure = read_failure(ending.error, self._codec, f"the error of run {run_id!r}")
             place = f" at position {failure.position}" if failure.position else ""
             _log.info("run %s failed%s: %s", run_id, place, failure)
         elif ending.status is RunStatus.PENDING and self.is_stopping:

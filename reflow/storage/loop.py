@@ -1,17 +1,39 @@
 """What anyio has no call for, or a dear one: how a thread reaches the event loop that waits for it, of asyncio or trio,
-without blocking; and one turn of that loop.
+without blocking; an event in that loop, and one turn of it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-__all__ = ["CallSoon", "call_soon_here", "next_turn"]
+__all__ = ["CallSoon", "Signal", "call_soon_here", "next_turn", "signal_here"]
 
 CallSoon: TypeAlias = Callable[[Callable[[], object]], object]
 """Has something called in an event loop, from any thread; RuntimeError when the loop is gone."""
+
+
+class Signal(Protocol):
+    """An event, as far as both libraries have the same: who waits for it goes on once it is set."""
+
+    def set(self) -> object:
+        """Let everybody go on who waits, now or later; to be called in the event loop."""
+        ...
+
+    async def wait(self) -> object:
+        """Return once it is set. May be cancelled; need not give others a turn where it is set already."""
+        ...
+
+
+def signal_here() -> Signal:
+    """A new one for the event loop that runs here. Making one of anyio's is several times as much work."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        event: Signal = trio.Event()
+    else:
+        event = sys.modules["asyncio"].Event()
+    return event
 
 
 def call_soon_here() -> CallSoon:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -117,11 +118,8 @@ class Nursery:
 
 def _warm_up() -> None:
     """Import what children do."""
-    import anyio._backends._asyncio
-    import anyio._backends._trio
-
-    import reflow.testing
-    import tests.support.workflows  # noqa: F401
+    for name in ("anyio._backends._asyncio", "anyio._backends._trio", "reflow.testing", "tests.support.workflows"):
+        import_module(name)
 
     # A collection in a child would write to, and so copy, all that is shared.
     gc.freeze()

@@ -263,6 +263,27 @@ _ON_THE_SERVER = (
         "storage/test_postgres_locks.py::test_a_write_that_had_to_wait_looks_at_the_lease_afterwards[asyncio]",
     ),
     Plant(
+        "what shared a commit whose answer was lost is done again (Postgres)",
+        "storage/_sql/lane.py",
+        " or session.is_in_doubt",
+        "",
+        "storage/test_postgres_broken.py::test_a_commit_that_was_done_is_not_redone[asyncio]",
+    ),
+    Plant(
+        "a connection that takes no statement any more is kept (Postgres)",
+        "storage/_postgres/session.py",
+        "            self._connection.close()\n",
+        "            pass\n",
+        "storage/test_postgres_broken.py::test_a_connection_stuck_amid_statements_is_given_up[asyncio]",
+    ),
+    Plant(
+        "a process that is frozen in a transaction keeps its locks (Postgres)",
+        "storage/_postgres/session.py",
+        "timeout = '{_FROZEN}'",
+        "timeout = 0",
+        "storage/test_postgres_broken.py::test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long[asyncio]",
+    ),
+    Plant(
         "a claim fails where somebody else has locked a run (Postgres)",
         _SERVER_CLAIMS,
         " for no key update skip locked",

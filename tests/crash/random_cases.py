@@ -1,10 +1,15 @@
-"""How many random cases a property is tried with."""
+"""How many random cases a property is tried with, and with which codecs."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from reflow import Codec, JsonCodec, MsgpackCodec
 from tests.crash.ledger import scaled
+
+CODECS: list[Codec] = [MsgpackCodec(), JsonCodec()]
+both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
 
 
 def law(short: int, *, long: int) -> settings:

@@ -41,7 +41,8 @@ class Case:
 
     def die(self, point: int) -> str | None:
         """Where a process died at that point; None where it had ended before."""
-        assert (code := self._live(point)) in (0, -signal.SIGKILL), self._errors
+        code = self._live(point)
+        assert code in (0, -signal.SIGKILL), self._errors
         if code == 0:
             return None
         self._look()
@@ -57,8 +58,8 @@ class Case:
         scenario = self._scenario
         with closing(sqlite3.connect(self._file)) as db:
             runs = db.execute("select run_id, status, output, ended_at is not null from reflow_run").fetchall()
-            entries = db.execute("select name from reflow_entry join reflow_run on id = run where run_id = 'r' order by seq")
-            names = tuple(name for [name] in entries)
+            of_run = "reflow_entry join reflow_run on id = run where run_id = 'r'"
+            names = tuple(name for [name] in db.execute(f"select name from {of_run} order by seq"))
             twice = db.execute("select run, position from reflow_entry group by 1, 2 having count(*) > 1").fetchall()
             left = db.execute("select name from reflow_message where kind = 'event'").fetchall()
             assert [("ok",)] == db.execute("pragma quick_check").fetchall()

@@ -19,9 +19,7 @@ from reflow import (
     Codec,
     ConfigError,
     Flow,
-    JsonCodec,
     MemoryStorage,
-    MsgpackCodec,
     ReflowError,
     SerializationError,
     SQLiteStorage,
@@ -35,14 +33,12 @@ from reflow import (
 from reflow._core.schedule import Recurrence, due_occurrences
 from reflow.testing import Sandbox, Transcript, assert_replays, record
 from tests.crash.ledger import fired
-from tests.crash.random_cases import law
+from tests.crash.random_cases import both, law
 from tests.support.hostile import BOMBS, DEEP, NUMBERS, TEXTS, mangled, mangled_text
 from tests.support.payloads import exact, payloads
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
 
-CODECS: list[Codec] = [MsgpackCodec(), JsonCodec()]
-both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
 
 _files = count()
 

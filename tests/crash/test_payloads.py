@@ -14,8 +14,6 @@ from reflow import (
     Codec,
     Event,
     Flow,
-    JsonCodec,
-    MsgpackCodec,
     RunStatus,
     SerializationError,
     gather,
@@ -26,13 +24,10 @@ from reflow import (
 )
 from reflow.testing import Sandbox
 from tests.crash.ledger import fired
-from tests.crash.random_cases import law
+from tests.crash.random_cases import both, law
 from tests.support.payloads import exact, offences, payloads
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patience")]
-
-CODECS: list[Codec] = [MsgpackCodec(), JsonCodec()]
-both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: type(codec).__name__)
 
 
 @both

@@ -1,7 +1,9 @@
-"""Workers on Postgres that come and go in order: a rolling deploy, a drain."""
+"""Workers on Postgres that come and go in order: a rolling deploy, a drain; and some that were taken for dead."""
 
 from __future__ import annotations
 
+import faulthandler
+import random
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -23,6 +25,8 @@ from tests.support.commands import started
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 AT_ONCE = scaled(8, long=60)
+FREEZES = scaled(2, long=25)
+LIMIT_S = scaled(110, long=900)
 UNTOUCHED = (RunStatus.PENDING, 0, 0, None)
 STATE = "select status, executions, idle_claims, lease_id from run where run_id = %s"
 
@@ -168,6 +172,44 @@ def _handed_back(said: str) -> list[str]:
     return [line.split("stopped: ")[1].split()[0] for line in said.splitlines() if "stopped: " in line]
 
 
+# ---- zombies ---------------------------------------------------------------------------------------------------------
+
+
+async def test_zombies_land_nothing(fleet: ServerFleet, client: Client, beside: Beside) -> None:
+    """[112][117] A worker that is stopped until its leases are over, and wakes when another has completed its runs,
+    changes nothing: no run, no entry, no event, and no row that a transaction writes."""
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+    dice = random.Random(20261128)
+    with ExitStack() as stack:
+        worker = stack.enter_context(fleet.worker(lease="1s", pace_s=0.02))
+        for freeze in range(FREEZES):
+            numbers = range(24 * freeze, 24 * (freeze + 1))
+            begun = fleet.began_count()
+            for number in numbers:
+                await _enqueue(client, number)
+            await to_thread.run_sync(fleet.wait_for_bodies, begun + dice.randint(20, 60))
+            worker.send_signal(signal.SIGSTOP)
+            held = beside("select run_id from run where lease_id is not null")
+            zombie, worker = worker, stack.enter_context(fleet.worker(lease="1s", pace_s=0.02))
+            await until_none(beside, "ended_at is null", limit_s=60)
+            before = _all_of(beside)
+            zombie.send_signal(signal.SIGCONT)
+            await anyio.sleep(dice.uniform(0, 0.5))
+            # Whatever it had to write, it has written when it ends.
+            zombie.send_signal(signal.SIGTERM)
+            assert 0 == await left(zombie)
+            assert held, "it was stopped too late"
+            assert before == _all_of(beside)
+            fired("SIGSTOP", "a worker, past its leases", 1)
+
+    assert "Traceback" not in fleet.errors
+    assert "dropped" in fleet.errors
+    assert [(RunStatus.COMPLETED,)] == beside("select distinct status from run")
+    numbers = range(1, 24 * FREEZES, 3)
+    paid = beside("select run_id, cents from bought")
+    assert sorted((f"run-{number}", number + 1) for number in numbers) == sorted(paid)
+
+
 async def _enqueue(client: Client, number: int) -> None:
     """One of a few kinds; all that it waits for is there."""
     call: Any = (answered(number), bought(number), killed(number))[number % 3]
@@ -175,3 +217,9 @@ async def _enqueue(client: Client, number: int) -> None:
     if number % 3 == 0:
         for event in (1, 2):
             await client.send_event(f"run-{number}", "answer", event, event_id=str(event))
+
+
+def _all_of(beside: Beside) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables."""
+    tables = ("run", "entry", "timer", "message", "message_id", "outcome", "public.bought")
+    return {table: beside(f"select * from {table} order by 1, 2") for table in tables}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import signal
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -18,13 +18,13 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from reflow import Client, RunStatus, SQLiteStorage, StorageError
+from reflow import RunStatus
 from tests.crash.fleet import Fleet
 from tests.crash.fleet_worker import shared
 from tests.crash.ledger import fired, scaled
 from tests.crash.nursery import Child, Nursery
 from tests.crash.test_sigkill import enqueue, finished, statuses
-from tests.crash.test_sigkill_together import rows, wait_until
+from tests.crash.test_sigkill_together import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.usefixtures("patience")]
 

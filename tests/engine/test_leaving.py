@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
 
-from reflow import Flow, MemoryStorage, step, wait_event, workflow
+from reflow import Flow, MemoryStorage, gather, step, wait_event, workflow
 from reflow.storage.records import Lease, Progress
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
@@ -87,3 +87,35 @@ async def test_a_run_with_news_is_given_back_too(world: World) -> None:
                 await asked.arrived.wait()
 
     assert await world.given_back()
+
+
+async def test_an_error_raised_as_the_engine_is_left_has_no_strange_cause(world: World) -> None:
+    """A body that raises when a run is given back fails with its own error: that the engine was being left is no cause
+    of it."""
+    may_end = Event()
+
+    async def first() -> None:
+        """Ends at once."""
+
+    async def second() -> None:
+        """Ends when it may."""
+        await may_end.wait()
+
+    @workflow
+    def failing() -> Flow[None]:
+        yield gather(step(first), step(second))
+        raise ValueError("of its own")
+
+    storage = TappedStorage(world.storage)
+    engine = world.engine(failing, storage=storage, grace=0)
+    with fail_after(5):
+        async with engine:
+            await engine.enqueue(failing(), run_id="r")
+            writing = storage.hold("save_progress")
+            await writing.arrived.wait()
+            may_end.set()
+            await wait_all_tasks_blocked()
+
+    info = await world.info()
+    assert info.error is not None
+    assert ("ValueError", ()) == (info.error.type, info.error.causes)

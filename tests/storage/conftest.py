@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from reflow.storage.postgres import PostgresStorage
 from reflow.testing.conformance.words import opened
@@ -32,6 +34,21 @@ def untouched(schemas: Schemas) -> Iterator[Place]:
     """A schema that does not exist yet."""
     with schemas.lend(fresh=True) as place:
         yield place
+
+
+@pytest.fixture
+def own(server: Server) -> Iterator[Place]:
+    """A schema of the server that may be stopped and set otherwise; it runs as before in the end."""
+    yield Place(make_conninfo(server.dsn, application_name="own"), "own")
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("drop schema if exists own cascade")
+
+
+@pytest.fixture
+async def adapter(place: Place, anyio_backend: str) -> AsyncIterator[PostgresStorage]:
+    """An open adapter."""
+    async with opened(PostgresStorage(place.dsn, schema=place.schema)) as adapter:
+        yield adapter
 
 
 @pytest.fixture

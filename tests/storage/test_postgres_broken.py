@@ -4,40 +4,40 @@ done."""
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
-from anyio import create_task_group
-from psycopg.conninfo import make_conninfo
+from anyio import create_task_group, fail_after, to_thread
 
-from reflow import StorageError
+from reflow import RunStatus, StorageError
 from reflow.storage._postgres import session
+from reflow.storage._sql import transactions
 from reflow.storage.postgres import PostgresStorage
-from reflow.testing.conformance.words import NOW, bound, create, hold, new_run, opened, together
+from reflow.storage.records import Ending, Lease
+from reflow.testing.conformance.words import (
+    NOW,
+    bound,
+    claim,
+    create,
+    entry,
+    hold,
+    ids,
+    new_run,
+    opened,
+    progress,
+    together,
+)
+from tests.storage.test_costs import call_every_verb
 from tests.support.postgres import Server
 from tests.support.postgres.outside import OTHERS, Outside, outside
 from tests.support.postgres.schemas import Place
 
 pytestmark = pytest.mark.anyio
 
-
-@pytest.fixture
-async def storage(place: Place, anyio_backend: str) -> AsyncIterator[PostgresStorage]:
-    """An open adapter."""
-    storage = PostgresStorage(place.dsn, schema=place.schema)
-    async with opened(storage):
-        yield storage
-
-
-@pytest.fixture
-def own(server: Server) -> Iterator[Place]:
-    """A schema of a server whose settings may be changed; they are as before in the end."""
-    yield Place(make_conninfo(server.dsn, application_name="own"), "own")
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
-        connection.execute("drop schema if exists own cascade")
+DONE = Ending(RunStatus.COMPLETED, output=b"out")
 
 
 def break_amid_statements(connection: psycopg.Connection[Any]) -> None:
@@ -48,7 +48,7 @@ def break_amid_statements(connection: psycopg.Connection[Any]) -> None:
     connection.pgconn.exit_pipeline_mode()
 
 
-async def test_a_connection_stuck_amid_statements_is_given_up(storage: PostgresStorage):
+async def test_a_connection_stuck_amid_statements_is_given_up(adapter: PostgresStorage):
     """Where the driver does not notice that its connection broke amid many statements, the verb is redone on a new
     connection, with all that shares its transaction; so are those that come after it."""
     tries = 0
@@ -60,20 +60,20 @@ async def test_a_connection_stuck_amid_statements_is_given_up(storage: PostgresS
             break_amid_statements(db._connection)
         return tries
 
-    answers = await together(bound(storage._write, "write", write), bound(create, storage, new_run("new")))
+    answers = await together(bound(adapter._write, "write", write), bound(create, adapter, new_run("new")))
 
     assert (2, True) == (answers[0], answers[1][1])
-    assert await storage.send_message("new", "go", b"", now=NOW)
+    assert await adapter.send_message("new", "go", b"", now=NOW)
 
 
-async def test_a_body_whose_connection_is_stuck(storage: PostgresStorage):
+async def test_a_body_whose_connection_is_stuck(adapter: PostgresStorage):
     """Where that happens to the body of a transaction it is a StorageError, and no failure of the body; asked again,
     the body is called again."""
-    lease = await hold(storage)
+    lease = await hold(adapter)
 
     with pytest.raises(StorageError, match="the connection broke in 't'"):
-        storage.transact(lease, "0", "t", lambda connection: break_amid_statements(connection) or b"never")
-    assert b"out" == storage.transact(lease, "0", "t", lambda _: b"out")
+        adapter.transact(lease, "0", "t", lambda connection: break_amid_statements(connection) or b"never")
+    assert b"out" == adapter.transact(lease, "0", "t", lambda _: b"out")
 
 
 async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
@@ -102,10 +102,69 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
         async with create_task_group() as tasks:
             tasks.start_soon(freeze)
             await beside.soon(f"select exists (select {OTHERS} and state = 'idle in transaction')")
-            assert await other.request_cancel("r", now=NOW)
-            thaws.set()
+            try:
+                with fail_after(20):
+                    assert await other.request_cancel("r", now=NOW)
+            finally:
+                thaws.set()
 
     assert [False, True] == seen
+
+
+async def test_no_verb_sends_statements_ahead(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """No verb uses the driver's pipeline, in which the server waits for a frozen process without a limit."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a pipeline")
+
+    for name in ("pipeline", "_pipeline_nolock"):
+        monkeypatch.setattr(psycopg.Connection, name, refused)
+    async with opened(PostgresStorage(place.dsn, schema=place.schema)) as storage:
+        await storage.create_runs([new_run(run_id, tags=("a", "b")) for run_id in "xy"])
+        leases = [Lease(run_id, "first") for run_id in ids(await claim(storage, "first"))]
+        endings = [progress(lease, entries=[entry("0"), entry("1")], ending=DONE) for lease in leases]
+        assert [True, True] == await together(*(bound(storage.save_progress, ending) for ending in endings))
+        assert 2 == await storage.prune(before=NOW + 1, statuses=[RunStatus.COMPLETED], limit=10)
+        await call_every_verb(storage)
+
+
+async def test_who_is_frozen_when_a_body_has_ended_holds_up_nobody_for_long(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    """The same holds for the transaction of a body, from when it has ended and the run is locked; the body itself may
+    take as long as it likes."""
+    monkeypatch.setattr(session, "_FROZEN", "200ms")
+    async with opened(PostgresStorage(place.dsn, schema=place.schema)) as frozen:
+        lease = await hold(frozen)
+        is_frozen, thaws = threading.Event(), threading.Event()
+        put_outcome = transactions.put_outcome
+        limits: list[str] = []
+
+        def body(connection: Any) -> bytes:
+            limits.append(connection.execute("show idle_in_transaction_session_timeout").fetchone()[0])
+            return b"out"
+
+        def put_late(*arguments: Any) -> bool:
+            is_frozen.set()
+            thaws.wait()
+            return put_outcome(*arguments)
+
+        monkeypatch.setattr(transactions, "put_outcome", put_late)
+
+        async def freeze() -> None:
+            with pytest.raises(StorageError):
+                await to_thread.run_sync(frozen.transact, lease, "0", "t", body)
+
+        async with create_task_group() as tasks:
+            tasks.start_soon(freeze)
+            assert await to_thread.run_sync(is_frozen.wait, 20)
+            try:
+                with fail_after(20):
+                    assert await frozen.request_cancel("r", now=NOW)
+            finally:
+                thaws.set()
+
+    assert ["0"] == limits
 
 
 async def test_a_commit_that_was_done_is_not_redone(server: Server, own: Place):

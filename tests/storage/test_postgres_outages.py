@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import psycopg
@@ -27,52 +26,36 @@ from reflow.testing.conformance.words import (
     state,
 )
 from tests.support.postgres import Server
-from tests.support.postgres.outside import Outside, outside
+from tests.support.postgres.outside import OTHERS, Outside, outside
 from tests.support.postgres.schemas import Place
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def storage(place: Place, anyio_backend: str) -> AsyncIterator[PostgresStorage]:
-    """An open adapter."""
-    storage = PostgresStorage(place.dsn, schema=place.schema)
-    async with opened(storage):
-        yield storage
-
-
-@pytest.fixture
-def own(server: Server) -> Iterator[Place]:
-    """A schema of a server that may be stopped; it runs again in the end."""
-    place = Place(make_conninfo(server.dsn, application_name="own"), "own")
-    yield place
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
-        connection.execute("drop schema if exists own cascade")
-
-
 # ---- one connection --------------------------------------------------------------------------------------------------
 
 
-async def test_idle_connections_may_end(storage: PostgresStorage, beside: Outside):
+async def test_idle_connections_may_end(adapter: PostgresStorage, beside: Outside):
     """After all connections of an adapter were ended while they were idle, the next verbs work as if nothing had
     happened: those that write, those that read, and transactions."""
-    lease = await hold(storage)
-    assert b"first" == storage.transact(lease, "0", "t", lambda _: b"first")
+    lease = await hold(adapter)
+    assert b"first" == adapter.transact(lease, "0", "t", lambda _: b"first")
     for number in range(3):
-        # Those that write and read; the listener's may still be away.
-        assert beside.terminate() >= 2
-        assert await storage.save_progress(progress(lease, recorded=number, entries=[entry(str(number))]))
-        assert number + 1 == len((await storage.get_journal("r")).entries)
-        assert b"more" == storage.transact(lease, f"more {number}", "t", lambda _: b"more")
+        # Those that write and read, and the listener's, which comes back by itself.
+        await beside.soon(f"select count(*) >= 3 {OTHERS}")
         assert beside.terminate() >= 3
-        assert await storage.send_message("r", "go", b"", now=NOW)
-        assert number + 1 == (await get(storage)).last_message
+        assert await adapter.save_progress(progress(lease, recorded=number, entries=[entry(str(number))]))
+        assert number + 1 == len((await adapter.get_journal("r")).entries)
+        assert b"more" == adapter.transact(lease, f"more {number}", "t", lambda _: b"more")
+        assert beside.terminate() >= 3
+        assert await adapter.send_message("r", "go", b"", now=NOW)
+        assert number + 1 == (await get(adapter)).last_message
 
 
-async def test_a_connection_may_end_within_a_transaction(storage: PostgresStorage, beside: Outside):
+async def test_a_connection_may_end_within_a_transaction(adapter: PostgresStorage, beside: Outside):
     """A verb whose connection ends while it waits for a lock is redone once, on a new connection, and done once; with
     it all that shares its transaction."""
-    lease = await hold(storage)
+    lease = await hold(adapter)
     answers: list[Any] = []
 
     async def call(verb: Any) -> None:
@@ -81,15 +64,15 @@ async def test_a_connection_may_end_within_a_transaction(storage: PostgresStorag
     beside("begin")
     beside("select 1 from run for update")
     async with create_task_group() as tasks:
-        tasks.start_soon(call, storage.send_message("r", "go", b"", now=NOW))
-        tasks.start_soon(call, create(storage, new_run("new")))
-        tasks.start_soon(call, storage.save_progress(progress(lease, entries=[entry("0")])))
+        tasks.start_soon(call, adapter.send_message("r", "go", b"", now=NOW))
+        tasks.start_soon(call, create(adapter, new_run("new")))
+        tasks.start_soon(call, adapter.save_progress(progress(lease, entries=[entry("0")])))
         await beside.somebody_waits()
         assert 1 == beside.terminate("%for no key update%")
         await beside.somebody_waits()
         beside("commit")
 
-    row, journal = await state(storage, "r")
+    row, journal = await state(adapter, "r")
     assert ([True, True, True], 1, 1) == (
         [answer if isinstance(answer, bool) else answer[1] for answer in answers],
         row.last_message,
@@ -97,14 +80,14 @@ async def test_a_connection_may_end_within_a_transaction(storage: PostgresStorag
     )
 
 
-async def test_it_is_redone_once_only(storage: PostgresStorage, beside: Outside):
+async def test_it_is_redone_once_only(adapter: PostgresStorage, beside: Outside):
     """Where the connection ends again, the verb is a StorageError that says so; the next one works."""
-    await hold(storage)
+    await hold(adapter)
     errors: list[StorageError] = []
 
     async def send() -> None:
         try:
-            await storage.send_message("r", "go", b"", now=NOW)
+            await adapter.send_message("r", "go", b"", now=NOW)
         except StorageError as error:
             errors.append(error)
 
@@ -117,19 +100,19 @@ async def test_it_is_redone_once_only(storage: PostgresStorage, beside: Outside)
             assert 1 == beside.terminate("%for no key update%")
         beside("commit")
 
-    assert [("send_message", True)] == [(error.verb, storage.server.name in error.reason) for error in errors]
-    assert await storage.send_message("r", "go", b"", now=NOW)
-    assert 1 == (await get(storage)).last_message
+    assert [("send_message", True)] == [(error.verb, adapter.server.name in error.reason) for error in errors]
+    assert await adapter.send_message("r", "go", b"", now=NOW)
+    assert 1 == (await get(adapter)).last_message
 
 
-async def test_an_append_by_itself_is_redone(storage: PostgresStorage, beside: Outside):
+async def test_an_append_by_itself_is_redone(adapter: PostgresStorage, beside: Outside):
     """An append is one statement without a transaction; where its connection ends it is redone all the same."""
-    lease = await hold(storage)
-    assert await storage.save_progress(progress(lease, entries=[entry("0")]))
+    lease = await hold(adapter)
+    assert await adapter.save_progress(progress(lease, entries=[entry("0")]))
     answers: list[bool] = []
 
     async def append() -> None:
-        answers.append(await storage.save_progress(progress(lease, recorded=1, entries=[entry("1")])))
+        answers.append(await adapter.save_progress(progress(lease, recorded=1, entries=[entry("1")])))
 
     beside("begin")
     beside(
@@ -143,7 +126,7 @@ async def test_an_append_by_itself_is_redone(storage: PostgresStorage, beside: O
         await beside.somebody_waits()
         beside("rollback")
 
-    assert ([True], ["0", "1"]) == (answers, [one.position for one in (await storage.get_journal("r")).entries])
+    assert ([True], ["0", "1"]) == (answers, [one.position for one in (await adapter.get_journal("r")).entries])
 
 
 async def test_nobody_knows_what_became_of_a_commit(untouched: Place):

@@ -13,6 +13,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import Identifier
 
 from reflow.errors import StorageAccessError, StorageError
+from reflow.storage._postgres.arrays import OVER_ARRAYS, columns
 from reflow.storage._postgres.values import register
 
 __all__ = ["Durability", "Server", "ServerDatabase"]
@@ -106,8 +107,12 @@ class ServerDatabase:
         return cursor.execute(self._text(statement), values)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
-        """Perform a statement for each of `rows`."""
-        self._connection.cursor(binary=True).executemany(self._text(statement), rows)
+        """Perform a statement for each of `rows`; those of our verbs, by one over arrays."""
+        if many := OVER_ARRAYS.get(statement):
+            if rows := list(rows):
+                self.execute(many.statement, columns(rows, many.names))
+        else:
+            self._connection.cursor(binary=True).executemany(self._text(statement), rows)
 
     def _text(self, statement: str) -> bytes:
         text = self._texts.get(statement)

@@ -76,9 +76,9 @@ class ServerSession:
         self._is_shared = is_shared
         self._lone = lone
         self._has_transaction = False
+        self._unless_frozen = f"set local idle_in_transaction_session_timeout = '{_FROZEN}'".encode()
         # What a body does between its statements may take its time.
-        limit = "" if is_shared else f"; set local idle_in_transaction_session_timeout = '{_FROZEN}'"
-        self._begin = f"{begin}{limit}".encode()
+        self._begin = begin.encode() if is_shared else b"%b; %b" % (begin.encode(), self._unless_frozen)
         self._on_news = on_news
         self._connection = server.connect()
         self._database = ServerDatabase(self._connection, server.schema, is_shared)
@@ -108,6 +108,8 @@ class ServerSession:
 
     def lock(self, runs: Sequence[str]) -> None:
         """Lock the rows of these runs and of their parents, in order of their ids."""
+        if self._is_shared:
+            self._connection.execute(self._unless_frozen)
         names = sorted(set(runs))
         self._database.execute(_LOCK, (names, names))
 

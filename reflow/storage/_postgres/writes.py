@@ -11,12 +11,11 @@ two.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from types import NoneType
-from typing import Any
+from collections.abc import Sequence
 
 from msgspec.structs import astuple
 
+from reflow.storage._postgres.arrays import arrays, columns
 from reflow.storage._postgres.connection import ServerDatabase
 from reflow.storage._postgres.session import LookAgain
 from reflow.storage._sql import verbs
@@ -27,27 +26,8 @@ from reflow.storage.records import NewRun, Progress, RunRow
 
 __all__ = ["create_runs_of_each", "save_progress"]
 
-_TYPES = {
-    **dict.fromkeys(("version", "rules", "priority", "due_at", "created_at", "updated_at"), "bigint"),
-    **dict.fromkeys(("failed", "attempts", "started_at", "recorded_at", "first", "seq"), "bigint"),
-    **dict.fromkeys(("input", "payload", "digest"), "bytea"),
-}
-
-
-_PYTHON_TYPES = {"bigint": int, "bytea": bytes, "text": str}
-
-
-def _arrays(columns: str) -> str:
-    """Marks for arrays of these columns, with their types."""
-    return ", ".join(f"?::{kind}[]" for kind in _types(columns))
-
-
-def _types(columns: str) -> list[str]:
-    return [_TYPES.get(column.strip(), "text") for column in columns.split(",")]
-
-
 _CREATE = f"""{INSERT} select {SAME}, {NEW_RUN}
-    from unnest({_arrays(NEW_RUN)}) with ordinality as new ({NEW_RUN}, place)
+    from unnest({arrays(NEW_RUN)}) with ordinality as new ({NEW_RUN}, place)
     order by place on conflict do nothing returning run_id"""
 _ADDED = f"run_id, lease, first, seq, {ENTRY}"
 # Laterally, each with a limit: a plan that joins may read all runs, and does while a table is new and nothing is known
@@ -56,7 +36,7 @@ _ADDED = f"run_id, lease, first, seq, {ENTRY}"
 # this one, which locks in no order, waits for nobody.
 _APPEND = f"""with held as materialized (
     select run.id as run, run.idle_claims, added.*
-    from unnest({_arrays(_ADDED)}) as added ({_ADDED})
+    from unnest({arrays(_ADDED)}) as added ({_ADDED})
     cross join lateral (
         select id, idle_claims from reflow_run where run_id = added.run_id and lease_id = added.lease limit 1
     ) as run
@@ -82,7 +62,7 @@ def create_runs_of_each(db: Database, calls: Sequence[Sequence[NewRun]]) -> list
     if not new_runs:
         return [[] for _ in calls]
     rows = map(new_run_values, new_runs)
-    created = {run_id for (run_id,) in db.execute(_CREATE, _columns(rows, NEW_RUN))}
+    created = {run_id for (run_id,) in db.execute(_CREATE, columns(rows, NEW_RUN))}
     tag(db, [run for run in new_runs if run.run_id in created])
     answers = iter([(run.row(), True) if run.run_id in created else (known_run(db, run), False) for run in new_runs])
     return [[next(answers) for _ in runs] for runs in calls]
@@ -119,15 +99,5 @@ def _appended(db: Database, progresses: Sequence[Progress]) -> int:
         for progress in progresses
         for n, entry in enumerate(progress.entries)
     ]
-    [count] = db.execute(_APPEND, _columns(rows, _ADDED)).fetchone()
+    [count] = db.execute(_APPEND, columns(rows, _ADDED)).fetchone()
     return int(count)
-
-
-def _columns(rows: Iterable[tuple[Any, ...]], names: str) -> list[list[Any]]:
-    """One array a column. What is of another type is refused here: cast as a whole array, it would be let through."""
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    for column, kind in zip(columns, _types(names), strict=True):
-        for found in set(map(type, column)) - {_PYTHON_TYPES[kind], NoneType}:
-            if not issubclass(found, _PYTHON_TYPES[kind]):
-                raise TypeError(f"{found.__name__} where {kind} belongs")
-    return columns

@@ -22,21 +22,12 @@ from typing import NamedTuple, Protocol, TypeAlias
 from msgspec import msgpack
 
 from reflow.errors import StorageError
+from reflow.storage._sql.tables import OF_RUNS
 
 __all__ = ["TABLES", "Row", "Tables", "copy"]
 
 # Runs first: the rows of most others refer to one.
-TABLES = (
-    "reflow_run",
-    "reflow_tag",
-    "reflow_entry",
-    "reflow_cut_entry",
-    "reflow_timer",
-    "reflow_message",
-    "reflow_message_id",
-    "reflow_outcome",
-    "reflow_schedule",
-)
+TABLES = ("reflow_run", "reflow_tag", *OF_RUNS, "reflow_schedule")
 
 Row: TypeAlias = "tuple[int | str | bytes | None, ...]"
 

@@ -28,11 +28,9 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread, local
 from typing import Any, NamedTuple, TypeVar
 
-from anyio import Event
-
 from reflow.errors import StorageError
 from reflow.storage._sql.session import Database, Job, Session, Verb
-from reflow.storage.loop import call_soon_here, next_turn
+from reflow.storage.loop import call_soon_here, next_turn, signal_here
 
 __all__ = ["Lane", "LaneStatistics", "one_by_one"]
 
@@ -50,7 +48,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self.done = Event()
+        self.done = signal_here()
         self.call_soon = call_soon_here()
 
     def wake(self) -> None:

@@ -7,6 +7,7 @@ verbs of `Writes`, and in how they hear of what other processes did.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
@@ -78,7 +79,7 @@ class Lanes(NamedTuple):
     transactions: Transactions
 
 
-class SQLStorage:
+class SQLStorage(ABC):
     """The verbs. `_name` is what messages call the storage."""
 
     def __init__(self, name: str, writes: Writes) -> None:
@@ -89,13 +90,13 @@ class SQLStorage:
         self._listeners = Listeners()
         self._changing = Lock()
 
+    @abstractmethod
     def _open_lanes(self) -> Lanes:
         """Connect, and bring the tables up to date; in a worker thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _named(self, verb: str, error: Exception) -> Exception:
         """What an error of the driver is called outside."""
-        raise NotImplementedError
 
     async def initialize(self) -> None:
         """Connect, and bring the tables up to date (clauses A)."""

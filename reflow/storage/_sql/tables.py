@@ -27,7 +27,7 @@ from reflow._core.status import RunStatus
 from reflow.errors import StorageSchemaError
 from reflow.storage._sql.session import Database
 
-__all__ = ["MIGRATIONS", "VERSION", "refuse_newer", "set_version"]
+__all__ = ["MIGRATIONS", "OF_RUNS", "VERSION", "refuse_newer", "set_version"]
 
 _STATUSES = ", ".join(f"'{status}'" for status in RunStatus)
 _KINDS = ", ".join(f"'{kind}'" for kind in MessageKind)
@@ -150,6 +150,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 VERSION = len(MIGRATIONS)
+
+OF_RUNS = (
+    "reflow_entry",
+    "reflow_cut_entry",
+    "reflow_timer",
+    "reflow_message",
+    "reflow_message_id",
+    "reflow_outcome",
+)
+"""The tables whose rows belong to runs, and go with them; tags are found by their text."""
 
 
 def refuse_newer(version: int, name: str) -> None:

@@ -21,11 +21,11 @@ from reflow.storage._sql.verbs.rows import ENTRY, TIMER, marks, padded
 from reflow.storage._sql.verbs.runs import create_run
 from reflow.storage.records import Ending, NewRun, Progress
 
-__all__ = ["save_progress"]
+__all__ = ["APPEND", "save_progress"]
 
 _HELD = """select run_id, lease_id, id, (select max(seq) + 1 from reflow_entry where run = id), idle_claims,
     cancel_requested, parent, parent_position from reflow_run where lease_id is not null and run_id in"""
-_APPEND = f"insert into reflow_entry (run, seq, {ENTRY}) values (?, ?, {marks(ENTRY)})"
+APPEND = f"insert into reflow_entry (run, seq, {ENTRY}) values (?, ?, {marks(ENTRY)})"
 _KNOWN = f"select {ENTRY} from reflow_entry where run = ? and seq >= ? order by seq"
 _SET_TIMER = f"""insert into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)}) on conflict (run, position)
     do update set {", ".join(f"{column} = excluded.{column}" for column in TIMER.split(", "))}"""
@@ -58,7 +58,7 @@ class _Rows:
     def write(self) -> None:
         """Write what is here."""
         if self.entries:
-            self._db.executemany(_APPEND, self.entries)
+            self._db.executemany(APPEND, self.entries)
             self.entries.clear()
         if self.ended:
             self._db.executemany(END, self.ended)

@@ -8,9 +8,10 @@ from msgspec import json
 
 from reflow._core.status import RunStatus
 from reflow.storage._sql.session import Database
+from reflow.storage._sql.tables import OF_RUNS
 from reflow.storage._sql.verbs.rows import padded
 
-__all__ = ["prune"]
+__all__ = ["DELETE_REST", "UNTAG", "prune"]
 
 _ENDED = """select id, tags from reflow_run as ended where ended_at < ? and status in ({})
     and not exists (select 1 from reflow_run where parent = ended.run_id)
@@ -18,18 +19,8 @@ _ENDED = """select id, tags from reflow_run as ended where ended_at < ? and stat
     order by ended_at, id limit ?"""
 # Somebody may have resumed it meanwhile, where nobody keeps others from writing.
 _DELETE = "delete from reflow_run where id = ? and ended_at is not null"
-_UNTAG = "delete from reflow_tag where tag = ? and run = ?"
-_DELETE_REST = [
-    f"delete from {table} where run = ?"
-    for table in (
-        "reflow_entry",
-        "reflow_cut_entry",
-        "reflow_timer",
-        "reflow_message",
-        "reflow_message_id",
-        "reflow_outcome",
-    )
-]
+UNTAG = "delete from reflow_tag where tag = ? and run = ?"
+DELETE_REST = [f"delete from {table} where run = ?" for table in OF_RUNS]
 
 
 def prune(db: Database, before: int, statuses: Sequence[RunStatus], limit: int) -> int:
@@ -37,7 +28,7 @@ def prune(db: Database, before: int, statuses: Sequence[RunStatus], limit: int) 
     marks, bound = padded(statuses)
     ended = db.execute(_ENDED.format(marks), (before, *bound, limit)).fetchall()
     runs = [(run, tags) for run, tags in ended if db.execute(_DELETE, (run,)).rowcount]
-    db.executemany(_UNTAG, [(tag, run) for run, tags in runs if tags for tag in json.decode(tags)])
-    for statement in _DELETE_REST:
+    db.executemany(UNTAG, [(tag, run) for run, tags in runs if tags for tag in json.decode(tags)])
+    for statement in DELETE_REST:
         db.executemany(statement, [(run,) for run, _ in runs])
     return len(runs)

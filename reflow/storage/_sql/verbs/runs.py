@@ -13,6 +13,7 @@ __all__ = [
     "INSERT",
     "NEW_RUN",
     "SAME",
+    "TAG",
     "create_run",
     "create_runs",
     "create_runs_of_each",
@@ -34,7 +35,7 @@ SAME = f"'{RunStatus.PENDING}', 0, 0, 0, 0, 0, 0"
 """The values of the other columns."""
 
 _CREATE = f"{INSERT} values ({SAME}, {marks(NEW_RUN)}) on conflict do nothing"
-_TAG = "insert into reflow_tag (tag, run) select ?, id from reflow_run where run_id = ?"
+TAG = "insert into reflow_tag (tag, run) select ?, id from reflow_run where run_id = ?"
 _BY_ID = f"select {RUN} from reflow_run where run_id = ?"
 _BY_KEY = f"select {RUN} from reflow_run where keyed_as = ? and idempotency_key = ?"
 
@@ -68,7 +69,7 @@ def new_run_values(new: NewRun) -> tuple[object, ...]:
 def tag(db: Database, runs: Sequence[NewRun]) -> None:
     """Write down the tags of runs that were created."""
     if rows := [(text, new.run_id) for new in runs for text in dict.fromkeys(new.tags)]:
-        db.executemany(_TAG, rows)
+        db.executemany(TAG, rows)
 
 
 def known_run(db: Database, new: NewRun) -> RunRow:
