@@ -29,14 +29,16 @@ class Draft(Struct, eq=False):
 
     def progress(self, lease: Lease, now: int, ending: Ending | None) -> Progress:
         """All of it as one write."""
+        if self._is_plain:
+            return Progress(lease, now, self.recorded, self.entries, ending=ending)
         timers = self.timers
         return Progress(
             lease,
             now,
             self.recorded,
             self.entries,
-            [timer for timer in timers.values() if timer is not None] if timers else [],
-            [position for position, timer in timers.items() if timer is None] if timers else [],
+            [timer for timer in timers.values() if timer is not None],
+            [position for position, timer in timers.items() if timer is None],
             ending,
             self.consumed,
             self.started,
@@ -44,6 +46,15 @@ class Draft(Struct, eq=False):
             self.is_cancel_delivered,
         )
 
-    def following(self) -> Draft:
-        """The draft of what comes after this one was written."""
-        return Draft(self.recorded + len(self.entries))
+    def written(self) -> None:
+        """What is here is in the storage now: begin the next write."""
+        self.recorded += len(self.entries)
+        self.entries = []
+        if not self._is_plain:
+            self.timers, self.consumed, self.started, self.cancelled = {}, [], [], []
+            self.is_cancel_delivered = False
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether there are only entries, as nearly always."""
+        return not (self.timers or self.consumed or self.started or self.cancelled or self.is_cancel_delivered)

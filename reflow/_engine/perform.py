@@ -40,7 +40,7 @@ _log = logging.getLogger("reflow")
 _current: ContextVar[StepInfo | None] = ContextVar("reflow_current_step", default=None)
 
 
-class StepInfo(Struct, frozen=True):
+class StepInfo(Struct, frozen=True, gc=False):
     """What a step body can know of itself, from `current_step()`.
 
     `attempt` counts from 1, `generation` how often the run has continued as new. `idempotency_key` is the same on every

@@ -332,7 +332,7 @@ class Runner:
             self.drop()
             await checkpoint()
         # Only now: had we been cancelled before, `_give_back` would write it.
-        self._execution.draft = draft.following()
+        draft.written()
         if self._teller.has_news and ending is None:
             await self._teller.written()
 

@@ -13,6 +13,7 @@ A plain function in a thread cannot be cancelled. Its run is handed back, so it 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -70,6 +71,9 @@ class WorkerEngine(Engine):
 def work(engine: WorkerEngine, *, backend: str, is_member: bool) -> None:
     """Serve until told to stop, and drain. A `StorageError` when it cannot begin."""
     before = set(threading.enumerate())
+    # What was imported stays: the garbage collector need not go over it again and again, for each thousand runs once.
+    gc.collect()
+    gc.freeze()
     anyio.run(_serve, engine, is_member, backend=backend)
     _leave_threads(before)
 

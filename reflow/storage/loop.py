@@ -5,8 +5,11 @@ without blocking; an event in that loop, and one turn of it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
 
 __all__ = ["CallSoon", "Signal", "call_soon_here", "next_turn", "signal_here"]
 
@@ -21,9 +24,35 @@ class Signal(Protocol):
         """Let everybody go on who waits, now or later; to be called in the event loop."""
         ...
 
-    async def wait(self) -> object:
-        """Return once it is set. May be cancelled; need not give others a turn where it is set already."""
+    def wait(self) -> Awaitable[object]:
+        """To be awaited: until it is set. May be cancelled; need not give others a turn where it is set already."""
         ...
+
+
+class _AsyncioSignal:
+    """asyncio's own event asks, for each that waits, which event loop this is, and looks for it when it goes on; for a
+    signal that is set once that is half of the work."""
+
+    __slots__ = ("_is_set", "_loop", "_waiting")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Future[None]] = []
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def wait(self) -> Future[None]:
+        waiter = self._loop.create_future()
+        if self._is_set:
+            waiter.set_result(None)
+        else:
+            self._waiting.append(waiter)
+        return waiter
 
 
 def signal_here() -> Signal:
@@ -31,9 +60,8 @@ def signal_here() -> Signal:
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         event: Signal = trio.Event()
-    else:
-        event = sys.modules["asyncio"].Event()
-    return event
+        return event
+    return _AsyncioSignal(sys.modules["asyncio"].get_running_loop())
 
 
 def call_soon_here() -> CallSoon:

@@ -1,9 +1,12 @@
 """What passes between the engine and an adapter. Field names are column names; this is where they live.
 
-Instants are integers, microseconds since 1970 UTC. Values are bytes that no adapter looks into.
+Instants are integers, microseconds since 1970 UTC. Values are bytes that no adapter looks into. What is made for every
+run or step is no business of the garbage collector's: it holds data alone, so it is in no cycle.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -28,7 +31,7 @@ __all__ = [
 ]
 
 
-class NewRun(Struct, frozen=True):
+class NewRun(Struct, frozen=True, gc=False):
     """A run to be created. `rules` is the version of the replay rules it begins with.
 
     A child names its `parent`, which is told how it ends, and the position there, under which it is told. Positions of
@@ -58,7 +61,7 @@ class NewRun(Struct, frozen=True):
         )  # fmt: skip
 
 
-class RunRow(Struct, frozen=True):
+class RunRow(Struct, frozen=True, gc=False):
     """A run as it is stored.
 
     `due_at` is when it next needs a worker: for a running one, when its lease is over. `executions` counts its claims,
@@ -97,7 +100,7 @@ class RunRow(Struct, frozen=True):
         return (self.run_id, self.parent, self.parent_position) == ids
 
 
-class Lease(Struct, frozen=True):
+class Lease(Struct, frozen=True, gc=False):
     """The right to advance one run: every claim makes a new one."""
 
     run_id: str
@@ -111,7 +114,7 @@ class Claimed(Struct, frozen=True):
     next_due_at: int | None
 
 
-class Continued(Struct, frozen=True):
+class Continued(Struct, frozen=True, gc=False):
     """What a run goes on as, with an empty journal."""
 
     workflow: str
@@ -120,7 +123,7 @@ class Continued(Struct, frozen=True):
     input: bytes
 
 
-class Ending(Struct, frozen=True):
+class Ending(Struct, frozen=True, gc=False):
     """How an execution ends: the state that the run is left in. The lease ends with it.
 
     `awaits` names the messages, by kind and name, for which the run need not wait until it is due. With `continued` the
@@ -148,7 +151,7 @@ class Ending(Struct, frozen=True):
         return None
 
 
-class Progress(Struct, frozen=True):
+class Progress(Struct, frozen=True, gc=False):
     """What an engine learned about a run since it last wrote: one write, all or nothing.
 
     `entries` follow the `recorded` ones already in the journal. `timers` replace those at their positions; the timers
@@ -162,12 +165,12 @@ class Progress(Struct, frozen=True):
     now: int
     recorded: int
     entries: list[Entry]
-    timers: list[Timer]
-    settled: list[str]
+    timers: Sequence[Timer] = ()
+    settled: Sequence[str] = ()
     ending: Ending | None = None
-    consumed: list[int] = []
-    children: list[NewRun] = []
-    cancelled: list[str] = []
+    consumed: Sequence[int] = ()
+    children: Sequence[NewRun] = ()
+    cancelled: Sequence[str] = ()
     cancel_delivered: bool = False
 
     @property
@@ -193,7 +196,7 @@ class Progress(Struct, frozen=True):
         )
 
 
-class RunSignal(Struct, frozen=True):
+class RunSignal(Struct, frozen=True, gc=False):
     """There is news for a run: it is to be cancelled, or it has messages.
 
     `last_message` is the number of the last one that it was sent, so an engine sees whether it knows them already.

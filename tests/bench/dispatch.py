@@ -1,5 +1,5 @@
 """W4: from `enqueue` to the start of the body, 200 times one after the other: in process, and from a second process on
-the same storage. And what an idle engine costs.
+the same storage. And what an idle engine costs. The floor of a dispatch: what its one commit takes after such a pause.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import anyio
 
 from reflow import Engine, Flow, step, workflow
 from tests.bench.contents import Contents, contents
+from tests.bench.floor import lone_seconds
 from tests.bench.place import Place
 from tests.bench.process import apart, companion
 from tests.bench.result import Result, percentiles
@@ -22,6 +23,10 @@ from tests.bench.setting import Setting
 _LONGEST_PAUSE_S = 0.02
 
 _began: list[float] = []
+
+
+def _pause_s() -> float:
+    return random.uniform(0, _LONGEST_PAUSE_S)
 
 
 async def note() -> None:
@@ -39,7 +44,9 @@ def measure(setting: Setting) -> Iterator[Result]:
     """In process, from another process, idle."""
     dispatches = setting.sized(200, 50, 2)
     lags = setting.run(once, setting, dispatches)
-    yield Result("W4 dispatch in process", {"dispatches": dispatches, **percentiles(lags)})
+    commits = lone_seconds(setting, dispatches, lambda: time.sleep(_pause_s()))
+    floor = {f"floor_{name}": value for name, value in percentiles(commits).items()}
+    yield Result("W4 dispatch in process", {"dispatches": dispatches, **percentiles(lags), **floor})
     place = setting.new_place()
     with companion(setting, _enqueue_on_demand, place) as other:
         lags = setting.run(_from_another_process, setting, place, dispatches, other.pipe)
@@ -59,7 +66,7 @@ async def once(setting: Setting, dispatches: int = 200) -> list[float]:
     async with Engine(storage, [noted]) as engine:
         await engine.execute(noted())
         for _ in range(dispatches):
-            await anyio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+            await anyio.sleep(_pause_s())
             asked = time.time()
             run = await engine.enqueue(noted())
             await run.result()
@@ -76,7 +83,7 @@ async def _from_another_process(setting: Setting, place: Place, dispatches: int,
     async with Engine(setting.storage(place), [noted]) as engine:
         await engine.execute(noted())
         for _ in range(dispatches):
-            await anyio.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+            await anyio.sleep(_pause_s())
             pipe.send("enqueue")
             run_id, asked = await anyio.to_thread.run_sync(pipe.recv)
             await (await engine.handle(run_id)).result()

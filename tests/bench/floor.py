@@ -8,7 +8,7 @@ is a statement; over psycopg the rows of a kind are one journey to the server.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 from uuid import uuid4
@@ -71,6 +71,22 @@ def floor_seconds(setting: Setting, rows: Rows, commits: int) -> float:
             db.execute("commit")
             seconds += time.perf_counter() - started
     assert rows.contents == contents(place)
+    return seconds
+
+
+def lone_seconds(setting: Setting, commits: int, pause: Callable[[], object]) -> list[float]:
+    """How long each of so many commits takes that comes after a pause: a new run, and its claim."""
+    place, seconds = setting.new_place(), list[float]()
+    with place.connected(setting.durability) as db:
+        for run in range(1, commits + 1):
+            pause()
+            started = time.perf_counter()
+            db.execute(place.begin)
+            db.execute(_CREATE, (run, uuid4().hex, _NOW, _NOW, _NOW, _INPUT))
+            db.execute(_CLAIM, (_LEASE, _NOW, _NOW, run))
+            db.execute("commit")
+            seconds.append(time.perf_counter() - started)
+    assert Contents({RunStatus.RUNNING: commits}, 0) == contents(place)
     return seconds
 
 

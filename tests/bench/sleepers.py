@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import linear_regression
 from typing import NamedTuple, TypeAlias
 
-from anyio import create_task_group, fail_after, sleep
+from anyio import fail_after, sleep
 
 from reflow import Engine, Flow, SQLiteStorage, sleep_until, step, workflow
 from reflow.storage.postgres import PostgresStorage
@@ -106,12 +106,10 @@ async def _sleep_and_wake(
 
 
 async def _put_to_sleep(engine: Engine, storage: _Storage, runs: int, until: datetime) -> Stopwatch:
-    """Enqueued in portions, so that the process never holds tasks for all of them."""
+    """Enqueued in portions, so that the process never holds handles for all of them."""
     with Stopwatch(storage) as watch:
         for first in range(0, runs, 1_000):
-            async with create_task_group() as tasks:
-                for _ in range(first, min(runs, first + 1_000)):
-                    tasks.start_soon(engine.enqueue, sleeper(until))
+            await engine.enqueue_many(sleeper(until) for _ in range(first, min(runs, first + 1_000)))
         await engine.drain()
     return watch
 

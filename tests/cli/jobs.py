@@ -3,6 +3,7 @@ they do, which the tests read."""
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from pathlib import Path
@@ -35,6 +36,11 @@ async def rest() -> None:
     await anyio.sleep_forever()
 
 
+async def weigh() -> None:
+    """Tells whether the garbage collector leaves out what was there before."""
+    told(f"frozen {gc.get_freeze_count() > 10_000}")
+
+
 def stick() -> None:
     """Never ends: a thread cannot be cancelled."""
     told("stick")
@@ -54,6 +60,12 @@ def resting() -> Flow[None]:
     """Its second step ends when it is cancelled."""
     yield step(give, 1)
     yield step(rest)
+
+
+@workflow
+def weighing() -> Flow[None]:
+    """Its only step looks at its process."""
+    yield step(weigh)
 
 
 @workflow

@@ -12,7 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from reflow import Call, Client, RunInfo, RunStatus, SQLiteStorage
-from tests.cli.jobs import failing, giving, reading, resting, sticking
+from tests.cli.jobs import failing, giving, reading, resting, sticking, weighing
 from tests.support.commands import started
 
 pytestmark = pytest.mark.slow
@@ -152,6 +152,18 @@ def test_it_says_what_it_does(file: Path) -> None:
     assert f"{expected}3 runs at once; pid {worker.process.pid}\n" == hello.partition("reflow: ")[2]
     assert "run failing failed at position 0: ValueError: boom\n" == failed.partition("reflow: ")[2]
     assert (0, True) == (code, "stopped: 0 runs handed back" in said)
+
+
+def test_what_was_imported_is_no_garbage(file: Path) -> None:
+    """A worker freezes what was there before it began, so that full collections cost it little."""
+    enqueue(file, weighing())
+
+    with started("worker", "jobs:weighing", "--storage", file) as worker:
+        told = worker.until("frozen")
+        worker.send(signal.SIGTERM)
+        code, _ = worker.left()
+
+    assert (0, True) == (code, told.startswith("frozen True"))
 
 
 def test_the_log_level(file: Path) -> None:

@@ -72,6 +72,9 @@ def test_what_follows():
     draft = Draft(2)
     draft.entries.append(entry("2"))
     draft.consumed.append(1)
-    following = draft.following()
+    draft.timers["2"] = None
+    progress = draft.progress(LEASE, 0, None)
+    draft.written()
 
-    assert (3, True, [], []) == (following.recorded, following.is_empty, following.entries, following.consumed)
+    assert (3, True, [], []) == (draft.recorded, draft.is_empty, draft.entries, draft.consumed)
+    assert (2, [entry("2")], ["2"], [1]) == (progress.recorded, progress.entries, progress.settled, progress.consumed)
