@@ -221,6 +221,8 @@ class Engine(Client):
         while True:
             self._written = Event()
             await self._clock.wait(self._written, look_at)
+            # It is no later than this, unless the clock was put back.
+            looked_at = min(looked_at, self._clock.now())
             pause_us = min(max(_LOOK_SOON_US, _LOOK_EACH_US * len(ends)), _LOOK_US)
             await self._clock.wait(Event(), looked_at + pause_us)
             ends.look()

@@ -82,8 +82,11 @@ class LeaseKeeper:
 
     async def _watch(self) -> None:
         while True:
-            renewed = self._renewed
-            await self._clock.wait(renewed, self._renewed_at + self.length_us * 18 // 20)
+            renewed, since = self._renewed, self._renewed_at
+            while not renewed.is_set() and self._clock.now() < (until := since + self.length_us * 18 // 20):
+                await self._clock.wait(renewed, until)
+                # Put back to before that, the clock cannot tell what is left of it: trust counts from now.
+                since = min(since, self._clock.now())
             while not renewed.is_set():
                 asked_at = self._clock.now()
                 await self._clock.wait(renewed, asked_at + self.length_us // 20)

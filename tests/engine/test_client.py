@@ -189,6 +189,29 @@ async def test_a_clock_that_is_put_back(world: World) -> None:
     assert [7] == results
 
 
+async def test_a_clock_that_is_put_back_under_an_engine(world: World) -> None:
+    """[110] Who waits on an engine hears as soon of ends elsewhere when the clock was put back."""
+    clock, hinted, there = world.clock, Hinted(world.storage), world.engine(quick)
+    results: list[object] = []
+
+    async def wait() -> None:
+        results.append(await (await here.handle("r")).result())
+
+    await there.enqueue(quick(7), run_id="r")
+    with fail_after(10):
+        async with world.engine(storage=hinted) as here, create_task_group() as tasks:  # type: ignore[arg-type]
+            tasks.start_soon(wait)
+            await wait_all_tasks_blocked()
+            hinted.wake(None)
+            await wait_all_tasks_blocked()
+            await there.drain()
+            clock.turn_to(clock.now() - 3_600_000_000)
+            await wait_all_tasks_blocked()
+            clock.advance("1s")
+
+    assert [7] == results
+
+
 @pytest.mark.parametrize(("waiting", "pause"), [(1, 0.02), (10, 0.04), (1_000, 0.5)])
 async def test_many_hints(world: World, waiting: int, pause: float) -> None:
     """However many hints come, there are pauses between the looks, the longer the more wait; the last hint is not

@@ -313,6 +313,22 @@ async def test_a_clock_that_is_put_back(scene: Scene, back: str) -> None:
     assert 1 == (await scene.world.info()).executions
 
 
+async def test_trust_where_the_clock_was_put_back(scene: Scene) -> None:
+    """[118] A clock that was put back cannot tell how old the last heartbeat is. Where none gets through from then on,
+    the engine stops working on its runs within the length of a lease: not at once, nor when it is that late again."""
+    clock = scene.world.clock
+    async with scene.engine:
+        await scene.begin()
+        scene.tapped.fail("heartbeat", 1_000)
+        clock.turn_to(clock.now() - 3_600_000_000)
+        put_back_at = clock.now()
+        await wait_all_tasks_blocked()
+        await _until_cancelled(scene)
+        stopped_at = clock.now()
+
+    assert 20_000_000 < stopped_at - put_back_at < 30_000_000
+
+
 async def test_a_dropped_run_is_not_kept_from_others(world: World) -> None:
     """A run that was dropped is left to its lease: no further heartbeat of this engine prolongs it, even where its body
     takes long to end."""
