@@ -27,8 +27,13 @@ class ShiftedClock(SystemClock):
 
     def now(self) -> int:
         """Microseconds since 1970 UTC."""
-        [shift] = _MICROSECONDS.unpack(self._shift[:])
-        return super().now() + int(shift)
+        return super().now() + self.ahead_us
+
+    @property
+    def ahead_us(self) -> int:
+        """How far it is ahead."""
+        [ahead_us] = _MICROSECONDS.unpack(self._shift[:])
+        return int(ahead_us)
 
     def put(self, ahead_us: int) -> None:
         """Have it be so far ahead."""

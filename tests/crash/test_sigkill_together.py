@@ -53,7 +53,8 @@ async def wait_until(path: Path, is_so: Callable[[dict[str, int]], bool], limit_
     return time.monotonic() - began
 
 
-def _have_all_ended(counts: dict[str, int]) -> bool:
+def have_all_ended(counts: dict[str, int]) -> bool:
+    """Whether no run is in any other state."""
     return set(counts) <= {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
 
 
@@ -118,6 +119,7 @@ async def test_a_fleet_under_fire(tmp_path: Path, nursery: Nursery, anyio_backen
     finished body runs again."""
     fleet = Fleet(tmp_path, anyio_backend, nursery)
     dice = random.Random(20261122)
+    stored: set[tuple[str, str]] = set()
     repeated: set[tuple[str, str]] = set()
     at_work = 0
 
@@ -137,23 +139,26 @@ async def test_a_fleet_under_fire(tmp_path: Path, nursery: Nursery, anyio_backen
             workers[victim].wait()
             fired("SIGKILL", "one of three workers on a file")
             workers[victim] = stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005))
+            stored |= before
             repeated |= before & {(run, position) for run, position, _, _ in fleet.began(seen)}
         await workload.finish()
         await client.unschedule("k")
-        await wait_until(fleet.database, _have_all_ended, limit_s=30)
+        await wait_until(fleet.database, have_all_ended, limit_s=30)
         ends = [await client.get_run(f"run-{number}") for number in range(workload.count)]
 
     assert at_work > 0.9 * KILLS, "the kills came too late to hit anything"
     assert [workload.expected(number) for number in range(workload.count)] == [
         (info.status, info.output) for info in ends if info
     ]
-    assert repeated == set()
-    _check_ends(fleet.database, workload.count)
+    assert (set(), set()) == (repeated, stored - finished(fleet.database))
+    check_ends(fleet.database, workload.count)
     _check_occurrences(fleet.database)
     assert [("ok",)] == rows(fleet.database, "pragma quick_check")
 
 
-def _check_ends(path: Path, count: int) -> None:
+def check_ends(path: Path, count: int) -> None:
+    """What runs of a workload, so many, must have left: entries, children and messages."""
+    assert [] == rows(path, "select run, position from reflow_entry group by 1, 2 having count(*) > 1")
     # Two children each, but for runs that were cancelled before they had any.
     children = rows(
         path, "select parent, parent_position, count(*) from reflow_run where parent is not null group by 1, 2"
