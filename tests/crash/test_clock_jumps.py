@@ -47,6 +47,8 @@ async def test_a_jump_amid_a_step(tmp_path: Path, nursery: Nursery, anyio_backen
 async def _jump_amid_a_step(fleet: Fleet, file: Path, jump: str) -> None:
     clock = ShiftedClock.new(file)
     results: dict[str, object] = {}
+    before: set[tuple[str, str]] = set()
+    again: list[tuple[str, str, int]] = []
 
     async def wait(client: Client, run_id: str) -> None:
         results[run_id] = await (await client.handle(run_id)).result()
