@@ -128,9 +128,8 @@ class Engine(Client):
             raise
         self._ends_here = Ends.of(self._storage)
         await tasks.__aenter__()
-        self._worker.poke()
+        tasks.start_soon(self._listen)
         tasks.start_soon(self._worker.serve)
-        tasks.start_soon(self._storage.listen, self._hinted)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
         if self._ask_for_the_time:
@@ -208,6 +207,12 @@ class Engine(Client):
     @property
     def _tells_ends(self) -> bool:
         return self._tasks is not None
+
+    async def _listen(self) -> None:
+        # The worker's first claim comes after this: tasks start in any order, and what was written between a claim and
+        # this would be missed.
+        self._worker.poke()
+        await self._storage.listen(self._hinted)
 
     def _hinted(self, run_id: str | None) -> None:
         self._worker.poke(run_id)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
 from anyio.abc import TaskGroup
 
+from reflow._core.journal import NEVER
 from reflow._engine.clock import Clock
 from reflow._engine.ids import new_id
 from reflow._engine.lease import LeaseKeeper
@@ -85,7 +86,7 @@ class Worker:
         # Set for the loop to look up; `_asked` and `_look_at` say whether there is a reason to claim.
         self._news = Event()
         self._asked = False
-        self._look_at = 0
+        self._look_at = NEVER
         # Set when there may be signals; when they were last asked for, and when to ask for them next.
         self._signalled = Event()
         self._signals_asked_at = 0

@@ -105,6 +105,16 @@ async def test_it_looks_on_when_the_clock_is_put_back(scene: Scene) -> None:
     assert ["a begins", "a is cancelled"] == scene.steps.log
 
 
+async def test_it_listens_before_it_looks(scene: Scene) -> None:
+    """[127] An engine listens to its storage before it looks for due runs, in whichever order its tasks start: what is
+    enqueued in between would wait for the next look."""
+    looked = scene.tapped.done("claim_runs")
+    async with scene.engine():
+        await looked.wait()
+
+    assert ["listen", "claim_runs"] == [name for name, *_ in scene.tapped.calls if name in ("listen", "claim_runs")]
+
+
 async def test_a_full_engine_asks_for_nothing(scene: Scene) -> None:
     """An engine without a free slot does not claim, and one with some asks for so many."""
     async with scene.engine(concurrency=2) as engine:
