@@ -8,7 +8,11 @@ from typing import Protocol
 
 from anyio import Event, move_on_after
 
+from reflow._core.journal import NEVER
+
 __all__ = ["Clock", "SystemClock"]
+
+_LOOK_AGAIN_S = 1.0
 
 
 class Clock(Protocol):
@@ -19,7 +23,11 @@ class Clock(Protocol):
         ...
 
     async def wait(self, event: Event, until: int | None) -> None:
-        """Return when `event` is set or `until` (an instant as of `now`) has come, whichever is first."""
+        """Return when `event` is set or `until` (an instant as of `now`) has come, whichever is first.
+
+        A clock may be put back, by a year even. Then this may return before either, so that who waits looks again: at
+        what the time is now, and whether it would still wait for that instant.
+        """
         ...
 
 
@@ -45,11 +53,13 @@ class SystemClock:
         self._ahead_us = min(max(self._ahead_us, there - after), there - before)
 
     async def wait(self, event: Event, until: int | None) -> None:
-        """Return when `event` is set or `until` has come."""
+        """Return when `event` is set or `until` has come; or when the clock turns out to have been put back."""
         if until is None:
             await event.wait()
             return
         # The wall clock may be set while we wait, and does not stop while a laptop sleeps: long waits look again.
-        while not event.is_set() and (left := until - self.now()) > 0:
-            with move_on_after(min(left / 1_000_000, 60.0)):
+        before, left = NEVER, until - self.now()
+        while not event.is_set() and 0 < left <= before:
+            with move_on_after(min(left / 1_000_000, _LOOK_AGAIN_S)):
                 await event.wait()
+            before, left = left, until - self.now()

@@ -128,9 +128,8 @@ class Engine(Client):
             raise
         self._ends_here = Ends.of(self._storage)
         await tasks.__aenter__()
-        self._worker.poke()
+        tasks.start_soon(self._listen)
         tasks.start_soon(self._worker.serve)
-        tasks.start_soon(self._storage.listen, self._hinted)
         tasks.start_soon(self._scheduler.serve)
         tasks.start_soon(self._look_for_ends)
         if self._ask_for_the_time:
@@ -209,6 +208,12 @@ class Engine(Client):
     def _tells_ends(self) -> bool:
         return self._tasks is not None
 
+    async def _listen(self) -> None:
+        # The worker's first claim comes after this: tasks start in any order, and what was written between a claim and
+        # this would be missed.
+        self._worker.poke()
+        await self._storage.listen(self._hinted)
+
     def _hinted(self, run_id: str | None) -> None:
         self._worker.poke(run_id)
         if run_id is None:
@@ -221,6 +226,8 @@ class Engine(Client):
         while True:
             self._written = Event()
             await self._clock.wait(self._written, look_at)
+            # It is no later than this, unless the clock was put back.
+            looked_at = min(looked_at, self._clock.now())
             pause_us = min(max(_LOOK_SOON_US, _LOOK_EACH_US * len(ends)), _LOOK_US)
             await self._clock.wait(Event(), looked_at + pause_us)
             ends.look()

@@ -58,7 +58,8 @@ class LeaseKeeper:
         """Send a heartbeat if one is due; False where the storage failed."""
         async with self._renewing:
             sent_at = self._clock.now()
-            if sent_at < self._renewed_at + self.length_us // 3:
+            # Where the clock was put back to before the last one, nobody knows how long ago that was: one is due.
+            if self._renewed_at <= sent_at < self._renewed_at + self.length_us // 3:
                 return True
             try:
                 await self._beat(lease_until=sent_at + self.length_us)
@@ -81,8 +82,11 @@ class LeaseKeeper:
 
     async def _watch(self) -> None:
         while True:
-            renewed = self._renewed
-            await self._clock.wait(renewed, self._renewed_at + self.length_us * 18 // 20)
+            renewed, since = self._renewed, self._renewed_at
+            while not renewed.is_set() and self._clock.now() < (until := since + self.length_us * 18 // 20):
+                await self._clock.wait(renewed, until)
+                # Put back to before that, the clock cannot tell what is left of it: trust counts from now.
+                since = min(since, self._clock.now())
             while not renewed.is_set():
                 asked_at = self._clock.now()
                 await self._clock.wait(renewed, asked_at + self.length_us // 20)

@@ -135,7 +135,8 @@ async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
         async with create_task_group() as watch:
 
             async def expire() -> None:
-                await clock.wait(over, deadline)
+                while not over.is_set() and clock.now() < deadline:
+                    await clock.wait(over, deadline)
                 if not over.is_set():
                     scope.cancel()
 

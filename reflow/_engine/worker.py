@@ -17,6 +17,7 @@ from collections.abc import Callable
 from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
 from anyio.abc import TaskGroup
 
+from reflow._core.journal import NEVER
 from reflow._engine.clock import Clock
 from reflow._engine.ids import new_id
 from reflow._engine.lease import LeaseKeeper
@@ -85,7 +86,7 @@ class Worker:
         # Set for the loop to look up; `_asked` and `_look_at` say whether there is a reason to claim.
         self._news = Event()
         self._asked = False
-        self._look_at = 0
+        self._look_at = NEVER
         # Set when there may be signals; when they were last asked for, and when to ask for them next.
         self._signalled = Event()
         self._signals_asked_at = 0
@@ -142,6 +143,9 @@ class Worker:
         while True:
             self._signalled = Event()
             now = self._clock.now()
+            # Neither is later than this, unless the clock was put back.
+            self._signals_asked_at = min(self._signals_asked_at, now)
+            self._signals_due_at = min(self._signals_due_at, now + self._look_us // 2)
             if not self._leases.held:
                 await self._clock.wait(self._signalled, None)
             elif now < self._signals_due_at:
@@ -167,7 +171,10 @@ class Worker:
     async def _keep_claiming(self, runs: TaskGroup) -> None:
         while not self._is_stopping:
             self._news = Event()
-            if self._has_slot and (self._asked or self._clock.now() >= self._look_at):
+            now = self._clock.now()
+            # It is no later than this, unless the clock was put back.
+            self._look_at = min(self._look_at, now + self._look_us)
+            if self._has_slot and (self._asked or now >= self._look_at):
                 try:
                     self._start(await self._claim(), runs)
                 except StorageError as error:

@@ -63,7 +63,7 @@ class VirtualClock:
         return self._now
 
     async def wait(self, event: Event, until: int | None) -> None:
-        """Return when `event` is set or the clock was turned to `until`."""
+        """Return when `event` is set, or the clock was turned to `until` or back."""
         await set_or_due(event, until, self._now, self._timer)
 
     @contextmanager
@@ -88,15 +88,17 @@ class VirtualClock:
         self.turn_to(self._now + to_micros(duration))
 
     def turn_to(self, instant: int) -> None:
-        """Turn the clock to an instant as of `now`, also backwards."""
-        self._now = instant
+        """Turn the clock to an instant as of `now`, also backwards: then all who wait look again."""
+        is_back, self._now = instant < self._now, instant
         for until, scope in self._timers:
-            if until <= instant:
+            if is_back or until <= instant:
                 scope.cancel()
 
     async def sleep(self, duration: Duration) -> None:
         """Wait until somebody has turned the clock on so far."""
-        await self.wait(Event(), self._now + to_micros(duration))
+        until = self._now + to_micros(duration)
+        while self._now < until:
+            await self.wait(Event(), until)
         await checkpoint()
 
     @property

@@ -157,7 +157,9 @@ class Sandbox(Engine):
         info = await run.info()
         began_at = to_instant(info.created_at, what="the beginning")
         for number, event in sorted(enumerate(sent), key=lambda numbered: numbered[1].after_us):
-            await self.clock.wait(anyio.Event(), began_at + event.after_us)
+            send_at = began_at + event.after_us
+            while self.clock.now() < send_at:
+                await self.clock.wait(anyio.Event(), send_at)
             await self.send_event(run.run_id, event.name, event.payload, event_id=f"event {number}")
 
     async def finished(self, run: Run[R]) -> Finished[R]:

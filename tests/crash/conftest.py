@@ -1,4 +1,4 @@
-"""What tests of Postgres that break it share; and prints what was counted, when the tests are over."""
+"""What tests that break things share; and prints what was counted, when the tests are over."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.crash import ledger
+from tests.crash.nursery import Nursery
 from tests.crash.postgres_fleet import Beside, ServerFleet
 from tests.support.postgres import Server, or_skip
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Forks child processes."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(scope="module")

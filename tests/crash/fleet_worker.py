@@ -3,12 +3,19 @@
 It serves until it is killed, or until its standard input is closed. Every step body appends one line to the file
 REFLOW_FLEET_LOG when it begins: run, position, attempt, process. The log is outside the database, so it also shows what
 a kill made forgotten. Bodies that take a moment take REFLOW_FLEET_PACE_S.
+
+It may be told more: REFLOW_FLEET_CLOCK is a file that says how far its clock is ahead (shifted.py); at the point
+REFLOW_FLEET_STOPS_AT (mortal.py) it stops itself, by SIGSTOP, and says on standard error where; with REFLOW_FLEET_SAYS
+it says there what the engine has to say from that level up.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
+from pathlib import Path
 
 import anyio
 from anyio import to_thread
@@ -26,6 +33,8 @@ from reflow import (
     wait_event,
     workflow,
 )
+from tests.crash.mortal import strike
+from tests.crash.shifted import ShiftedClock
 
 
 def began() -> None:
@@ -81,6 +90,17 @@ def shared(number: int) -> Flow[int]:
 
 
 @workflow
+def dozing(number: int) -> Flow[int]:
+    """A sleep that parks the run, an attempt that does, and a sleep that does not."""
+    first = yield from step(add, number, 1)
+    yield sleep("150ms")
+    patient = Retry(max_attempts=3, initial_delay="150ms", jitter=False)
+    tried = yield from step(flaky, first).options(retry=patient)
+    yield sleep("20ms")
+    return (yield from step(add, tried, 1))
+
+
+@workflow
 def answered(number: int) -> Flow[list[int]]:
     """Children side by side, then two events; steps that clean up where it is cancelled."""
     try:
@@ -103,7 +123,7 @@ def resting(number: int) -> Flow[None]:
     yield gather(sleep("14d"), wait_event("never"))
 
 
-WORKFLOWS = [killed, shared, answered, resting]
+WORKFLOWS = [killed, shared, dozing, answered, resting]
 
 _log = os.open(os.environ.get("REFLOW_FLEET_LOG", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 _pace_s = float(os.environ.get("REFLOW_FLEET_PACE_S", "0"))
@@ -111,8 +131,13 @@ _pace_s = float(os.environ.get("REFLOW_FLEET_PACE_S", "0"))
 
 async def main(path: str, lease: str) -> None:
     """Serve until standard input is closed."""
-    storage = SQLiteStorage(path)
-    async with Engine(storage, WORKFLOWS, lease=lease, concurrency=20):
+    if point := os.environ.get("REFLOW_FLEET_STOPS_AT"):
+        strike(int(point), signal.SIGSTOP, sys.stderr.fileno())
+    if level := os.environ.get("REFLOW_FLEET_SAYS"):
+        logging.basicConfig(level=level)
+    shift = os.environ.get("REFLOW_FLEET_CLOCK")
+    clock = ShiftedClock(Path(shift)) if shift else None
+    async with Engine(SQLiteStorage(path), WORKFLOWS, lease=lease, concurrency=20, clock=clock):
         await to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from reflow import Engine, StorageAdapter
+from reflow import StorageAdapter
 from reflow._core.journal import MessageKind
-from reflow.storage.records import RunFilter, RunRow
 from reflow.testing.crash import Crash, MortalStorage
 from tests.crash.ledger import fired
+from tests.crash.life import runs_of, work
 from tests.support.workflows import SCENARIOS, Body, Scenario, effects
 from tests.support.world import World
 
@@ -21,8 +21,6 @@ _NAMED = re.compile(
     r" (completed at|failed at|was cancelled|sleeps until|waits (until|for|without)|is due since|starts at|goes on at)|"
     r" was left under a lease that was over at .* and (is|waits)"
 )
-# A run that has not ended by then has lost something.
-_MOST_ROUNDS = 30
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
@@ -63,7 +61,7 @@ async def test_wherever_it_stands_a_run_has_a_reason(world: World, scenario: Sce
         mortal = MortalStorage(world.storage, point, after=True)
         await _work(world, mortal, scenario, run_id)
         engine = world.engine(scenario.call.workflow, *scenario.others)
-        reasons = [await engine.why(row.run_id) for row in await _runs(world, run_id)]
+        reasons = [await engine.why(row.run_id) for row in await runs_of(world.storage, run_id)]
         silent += [reason for reason in reasons if not _NAMED.search(reason)]
         is_dead = mortal.is_dead
 
@@ -94,7 +92,7 @@ async def _survives_crash(world: World, scenario: Scenario, point: int, after: b
     assert set() == finished & set(effects.began[begun_before:])
     assert len(info.entries) == len({entry.position for entry in info.entries})
     assert names == (scenario.entries or names)
-    assert [True] * scenario.runs == [row.status.is_terminal for row in await _runs(world, run_id)]
+    assert [True] * scenario.runs == [row.status.is_terminal for row in await runs_of(world.storage, run_id)]
     assert [] == [message for message in messages if message.kind is MessageKind.EVENT]
     return mortal.is_dead
 
@@ -104,38 +102,17 @@ async def _work(world: World, storage: StorageAdapter | MortalStorage, scenario:
     run out."""
     engine = world.engine(scenario.call.workflow, *scenario.others, storage=storage)  # type: ignore[arg-type]
     try:
-        await _start(engine, scenario, run_id)
-        for _ in range(_MOST_ROUNDS):
-            await engine.drain()
-            if all(row.status.is_terminal for row in await _runs(world, run_id)):
-                break
-            if scenario.cancels is not None:
-                await engine.cancel(run_id + scenario.cancels)
-                await engine.drain()
-            world.clock.advance("1h")
+        await work(engine, scenario, run_id, world.clock, world.storage)
     except (Crash, BaseExceptionGroup):
         if not (isinstance(storage, MortalStorage) and storage.is_dead):
             raise
     world.clock.advance("1h")
 
 
-async def _start(engine: Engine, scenario: Scenario, run_id: str) -> None:
-    """As a client does that may have died before: it asks for the same run, and sends the same events."""
-    await engine.enqueue(scenario.call, run_id=run_id)
-    for number, (name, payload) in enumerate(scenario.events):
-        await engine.send_event(run_id, name, payload, event_id=str(number))
-
-
-async def _runs(world: World, run_id: str) -> list[RunRow]:
-    """The run, and those that it has started."""
-    page = await world.storage.list_runs(RunFilter(), limit=100_000)
-    return [row for row in page.rows if row.run_id == run_id or row.run_id.startswith((f"{run_id}:", f"{run_id}+"))]
-
-
 async def _finished_bodies(world: World, run_id: str) -> set[Body]:
     """Those with an entry, and those of the generations before."""
     finished: set[Body] = set()
-    for row in await _runs(world, run_id):
+    for row in await runs_of(world.storage, run_id):
         journal = await world.storage.get_journal(row.run_id)
         finished.update((row.run_id, row.generation, entry.position) for entry in journal.entries)
         finished.update(body for body in effects.ended if body[0] == row.run_id and body[1] < row.generation)

@@ -1,4 +1,5 @@
-"""Real processes that are really killed, on one file with events, children and cancellations from another process."""
+"""Real processes that are really killed, on one file with sleeps, attempts, events, children, a schedule, and
+cancellations from another process."""
 
 from __future__ import annotations
 
@@ -7,22 +8,26 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from reflow import Client, RunStatus, SQLiteStorage
 from tests.crash.fleet import Fleet
-from tests.crash.fleet_worker import answered, resting, shared
-from tests.crash.ledger import fired
-from tests.crash.test_sigkill import enqueue, finished, outputs, statuses
+from tests.crash.fleet_worker import answered, dozing, killed, resting, shared
+from tests.crash.ledger import fired, scaled
+from tests.crash.nursery import Nursery
+from tests.crash.test_sigkill import enqueue, finished, statuses
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 RUNS = 60
+KINDS: tuple[Callable[[int], Any], ...] = (answered, answered, killed, dozing)
 WORKERS = 3
-KILLS = 15
+KILLS = scaled(30, long=500)
 
 
 async def send(client: Client, number: int, count: int) -> None:
@@ -48,67 +53,120 @@ async def wait_until(path: Path, is_so: Callable[[dict[str, int]], bool], limit_
     return time.monotonic() - began
 
 
-def _have_all_ended(counts: dict[str, int]) -> bool:
+def have_all_ended(counts: dict[str, int]) -> bool:
+    """Whether no run is in any other state."""
     return set(counts) <= {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}
 
 
-async def test_events_children_and_cancellations(tmp_path: Path, anyio_backend: str) -> None:
-    """[28][81][132][148] Three workers of which one after the other is killed lose no event and take none twice, have
-    each child once, and clean up each run that another process cancels; no finished body runs again."""
-    fleet = Fleet(tmp_path, anyio_backend)
-    await enqueue(fleet.database, answered, RUNS)
+class Workload:
+    """Runs of four kinds, by their numbers: of the answered ones every other is cancelled."""
+
+    def __init__(self, fleet: Fleet, client: Client, dice: random.Random) -> None:
+        self.count = 0
+        self._fleet = fleet
+        self._client = client
+        self._dice = dice
+        self._sent: dict[int, int] = {}
+
+    async def grow(self) -> None:
+        """So many more, if there is not enough to do: a kill has to hit somebody who is at work."""
+        counts = statuses(self._fleet.database)
+        if sum(counts.get(status, 0) for status in (RunStatus.PENDING, RunStatus.RUNNING)) < RUNS // 4:
+            first, self.count = self.count, self.count + RUNS
+            for number in range(first, self.count):
+                call = KINDS[number % len(KINDS)](number)
+                await self._client.enqueue(call, run_id=f"run-{number}")
+                if number % len(KINDS) < 2:
+                    self._sent[number] = 0
+
+    async def disturb(self) -> None:
+        """Send a few runs an event, and cancel others."""
+        for number in self._dice.sample(sorted(self._sent), min(RUNS // 8, len(self._sent))):
+            await self._tell(number)
+
+    async def finish(self) -> None:
+        """Send and cancel what is missing."""
+        while self._sent:
+            await self._tell(next(iter(self._sent)))
+
+    async def _tell(self, number: int) -> None:
+        if number % len(KINDS) == 0:
+            await self._client.cancel(f"run-{number}")
+            del self._sent[number]
+            return
+        self._sent[number] += 1
+        await send(self._client, number, self._sent[number])
+        if self._sent[number] == 2:
+            del self._sent[number]
+
+    def expected(self, number: int) -> tuple[str, object]:
+        """How a run has to end."""
+        match number % len(KINDS):
+            case 0:
+                return RunStatus.CANCELLED, None
+            case 1:
+                return RunStatus.COMPLETED, [number + 6, number + 7, 100 * number + 2, 100 * number + 3]
+            case 2:
+                return RunStatus.COMPLETED, (number + 2) ** 2 + (number + 3) ** 2 + 1
+            case _:
+                return RunStatus.COMPLETED, number + 2
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_fleet_under_fire(tmp_path: Path, nursery: Nursery, anyio_backend: str) -> None:
+    """[28][81][132][148][154] Three workers of which one after the other is killed lose no event and take none twice,
+    have each child once and each occurrence of a schedule, and clean up each run that another process cancels; no
+    finished body runs again."""
+    fleet = Fleet(tmp_path, anyio_backend, nursery)
     dice = random.Random(20261122)
-    sent = [0] * RUNS
-    cancelled = set(range(0, RUNS, 3))
+    stored: set[tuple[str, str]] = set()
     repeated: set[tuple[str, str]] = set()
+    at_work = 0
 
     async with Client(SQLiteStorage(fleet.database)) as client, AsyncExitStack() as stack:
+        await client.schedule("shared", {"number": 1}, every="1s", key="k", missed="all")
+        workload = Workload(fleet, client, dice)
         workers = [stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005)) for _ in range(WORKERS)]
-        for kill in range(KILLS):
+        for _ in range(KILLS):
+            await workload.grow()
+            await workload.disturb()
             before = finished(fleet.database)
             seen = fleet.began_count()
-            for number in dice.sample(range(RUNS), RUNS // 4):
-                if number in cancelled:
-                    if kill > 3:
-                        await client.cancel(f"run-{number}")
-                elif sent[number] < 2:
-                    sent[number] += 1
-                    await send(client, number, sent[number])
-            fleet.wait_for_bodies(seen + dice.randint(1, 20), limit_s=0.5)
-            workers[kill % WORKERS].kill()
+            fleet.wait_for_bodies(seen + dice.randint(1, 40), limit_s=0.5)
+            at_work += RunStatus.RUNNING in statuses(fleet.database)
+            victim = dice.randrange(WORKERS)
+            workers[victim].kill()
+            workers[victim].wait()
             fired("SIGKILL", "one of three workers on a file")
-            workers[kill % WORKERS] = stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005))
-            repeated |= before & {(run, position) for run, position, _, _ in fleet.began()[seen:]}
-        left_over = not _have_all_ended(statuses(fleet.database))
-        for number in range(RUNS):
-            if number in cancelled:
-                await client.cancel(f"run-{number}")
-            for more in range(sent[number], 0 if number in cancelled else 2):
-                await send(client, number, more + 1)
-        await wait_until(fleet.database, _have_all_ended, limit_s=10)
+            workers[victim] = stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005))
+            stored |= before
+            repeated |= before & {(run, position) for run, position, _, _ in fleet.began(seen)}
+        await workload.finish()
+        await client.unschedule("k")
+        await wait_until(fleet.database, have_all_ended, limit_s=30)
+        ends = [await client.get_run(f"run-{number}") for number in range(workload.count)]
 
-    assert left_over, "the kills came too late to hit anything"
-    _check_ends(fleet.database, cancelled)
-    assert repeated == set()
-    expected = [
-        None if number in cancelled else [number + 6, number + 7, 100 * number + 2, 100 * number + 3]
-        for number in range(RUNS)
+    assert at_work > 0.9 * KILLS, "the kills came too late to hit anything"
+    assert [workload.expected(number) for number in range(workload.count)] == [
+        (info.status, info.output) for info in ends if info
     ]
-    assert expected == await outputs(fleet.database, answered, RUNS)
+    assert (set(), set()) == (repeated, stored - finished(fleet.database))
+    check_ends(fleet.database, workload.count)
+    _check_occurrences(fleet.database)
     assert [("ok",)] == rows(fleet.database, "pragma quick_check")
 
 
-def _check_ends(path: Path, cancelled: set[int]) -> None:
-    ends = rows(path, "select run_id, status from reflow_run where workflow = 'answered'")
-    expected = {f"run-{n}": "cancelled" if n in cancelled else "completed" for n in range(RUNS)}
-    assert expected == dict(ends)
+def check_ends(path: Path, count: int) -> None:
+    """What runs of a workload, so many, must have left: entries, children and messages."""
+    assert [] == rows(path, "select run, position from reflow_entry group by 1, 2 having count(*) > 1")
     # Two children each, but for runs that were cancelled before they had any.
     children = rows(
         path, "select parent, parent_position, count(*) from reflow_run where parent is not null group by 1, 2"
     )
-    assert {1} == {count for _, _, count in children}
+    assert {1} == {number for _, _, number in children}
     assert {"0", "1"} == {str(position)[2:] for _, position, _ in children}
-    assert 2 * (RUNS - len(cancelled)) <= len(children) <= 2 * RUNS
+    answered = len([number for number in range(count) if number % len(KINDS) == 1])
+    assert 2 * answered <= len(children) <= 4 * answered
     # Every cancelled run has cleaned up, once, but for those that were cancelled between their claim and their start.
     undone = rows(
         path,
@@ -118,10 +176,18 @@ def _check_ends(path: Path, cancelled: set[int]) -> None:
     )
     assert {"cancel undo report", "cancel"} >= {names for _, names in undone}
     assert "cancel undo report" in dict(undone).values()
-    assert {f"run-{number}" for number in cancelled} >= {run_id for run_id, _ in undone}
+    assert {f"run-{number}" for number in range(0, count, len(KINDS))} >= {run_id for run_id, _ in undone}
     left = """select count(*) from reflow_message join reflow_run on reflow_run.id = run
         where reflow_run.status = 'completed' and kind = 'event'"""
     assert [(0,)] == rows(path, left)
+
+
+def _check_occurrences(path: Path) -> None:
+    """One run a second, none missing."""
+    runs = rows(path, "select run_id, status from reflow_run where run_id like 'k@%' order by run_id")
+    instants = [datetime.fromisoformat(str(run_id).split("@")[1]) for run_id, _ in runs]
+    assert [instants[0] + timedelta(seconds=number) for number in range(len(instants))] == instants
+    assert {"completed"} == {status for _, status in runs}
 
 
 async def test_cancelled_from_another_process(tmp_path: Path, anyio_backend: str) -> None:

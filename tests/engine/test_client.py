@@ -10,6 +10,7 @@ import pytest
 from anyio import Event, create_task_group, fail_after, move_on_after, sleep_forever, wait_all_tasks_blocked
 
 from reflow import (
+    Client,
     ConfigError,
     Engine,
     Flow,
@@ -165,6 +166,50 @@ async def test_an_end_in_another_process_is_heard_of(world: World) -> None:
         hinted.wake(None)
 
     assert ([7], before) == (results, world.clock.now())
+
+
+async def test_a_clock_that_is_put_back(world: World) -> None:
+    """[110] Who waits, without a worker, for a run that ends elsewhere hears of it when the clock was put back."""
+    there = world.engine(quick)
+    await there.enqueue(quick(7), run_id="r")
+    # A storage of its own: what ends through another one gives it no signal.
+    here = await Client(Hinted(world.storage), clock=world.clock).handle("r")  # type: ignore[arg-type]
+    results: list[object] = []
+
+    async def wait() -> None:
+        results.append(await here.result())
+
+    with fail_after(10):
+        async with create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await world.clock.has_timer("1s")
+            await there.drain()
+            world.clock.turn_to(world.clock.now() - 3_600_000_000)
+
+    assert [7] == results
+
+
+async def test_a_clock_that_is_put_back_under_an_engine(world: World) -> None:
+    """[110] Who waits on an engine hears as soon of ends elsewhere when the clock was put back."""
+    clock, hinted, there = world.clock, Hinted(world.storage), world.engine(quick)
+    results: list[object] = []
+
+    async def wait() -> None:
+        results.append(await (await here.handle("r")).result())
+
+    await there.enqueue(quick(7), run_id="r")
+    with fail_after(10):
+        async with world.engine(storage=hinted) as here, create_task_group() as tasks:  # type: ignore[arg-type]
+            tasks.start_soon(wait)
+            await wait_all_tasks_blocked()
+            hinted.wake(None)
+            await wait_all_tasks_blocked()
+            await there.drain()
+            clock.turn_to(clock.now() - 3_600_000_000)
+            await wait_all_tasks_blocked()
+            clock.advance("1s")
+
+    assert [7] == results
 
 
 @pytest.mark.parametrize(("waiting", "pause"), [(1, 0.02), (10, 0.04), (1_000, 0.5)])

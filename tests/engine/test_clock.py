@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,40 @@ async def test_waiting_for_an_event(anyio_backend: str, until: str) -> None:
             event.set()
 
     assert event.is_set()
+
+
+async def test_a_clock_that_is_put_back(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
+    """A wait does not outlast the time that it was to take when the clock is put back meanwhile: who waits looks again.
+    Nor does it take a new time for one that has come."""
+    machine, clock = Machine(monkeypatch), SystemClock()
+    machine.now_us = 3_600_000_000
+    with fail_after(10):
+        async with create_task_group() as tasks:
+            tasks.start_soon(clock.wait, Event(), machine.now_us + 20_000)
+            await wait_all_tasks_blocked()
+            machine.now_us = 0
+
+    assert 0 == clock.now()
+
+
+async def test_a_virtual_clock_that_is_put_back(anyio_backend: str) -> None:
+    """Who waits on a virtual clock looks again when it is turned back, and sleeps as long as it was to sleep by it."""
+    clock, woken = VirtualClock(), list[str]()
+
+    async def note(name: str, wait: Awaitable[None]) -> None:
+        await wait
+        woken.append(name)
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(note, "waits", clock.wait(Event(), START + 1_000_000))
+        tasks.start_soon(note, "sleeps", clock.sleep("1s"))
+        await wait_all_tasks_blocked()
+        clock.turn_to(START - 1_000_000)
+        await wait_all_tasks_blocked()
+        early = list(woken)
+        clock.turn_to(START + 1_000_000)
+
+    assert (["waits"], ["waits", "sleeps"]) == (early, woken)
 
 
 async def test_no_wait_at_all(anyio_backend: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 
 import pytest
-from anyio import CancelScope, Event, wait_all_tasks_blocked
+from anyio import CancelScope, Event, fail_after, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from reflow import Duration, Engine, Flow, RunStatus, gather, race, sleep, step, workflow
+from reflow._core.duration import to_micros
 from reflow.storage.records import Lease, Progress
 from tests.support.bodies import Steps
 from tests.support.tapped import TappedStorage
@@ -287,6 +288,45 @@ async def test_a_jump_of_the_clock(scene: Scene) -> None:
     assert ["held", "next"] == result
     assert ["held", "next"] == scene.steps.begun
     assert 1 == (await scene.world.info()).executions
+
+
+@pytest.mark.parametrize("back", ["1h", "365d"])
+async def test_a_clock_that_is_put_back(scene: Scene, back: str) -> None:
+    """[116] A clock that is put back makes a heartbeat due, and heartbeats go on from there: nobody takes over a step
+    that was begun before, however long it takes."""
+    clock = scene.world.clock
+    other = scene.world.engine(scene.flow, **LEASE)  # type: ignore[arg-type]
+    async with scene.engine:
+        await scene.begin()
+        with fail_after(10):
+            done = scene.tapped.done("heartbeat")
+            clock.turn_to(clock.now() - to_micros(back))
+            await done.wait()
+            for _ in range(10):
+                await scene.beat()
+        claimed = await other.tick()
+        scene.steps.held["held"].set()
+        result = await (await scene.engine.handle("r")).result()
+
+    assert 0 == claimed
+    assert ["held", "next"] == result
+    assert 1 == (await scene.world.info()).executions
+
+
+async def test_trust_where_the_clock_was_put_back(scene: Scene) -> None:
+    """[118] A clock that was put back cannot tell how old the last heartbeat is. Where none gets through from then on,
+    the engine stops working on its runs within the length of a lease: not at once, nor when it is that late again."""
+    clock = scene.world.clock
+    async with scene.engine:
+        await scene.begin()
+        scene.tapped.fail("heartbeat", 1_000)
+        clock.turn_to(clock.now() - 3_600_000_000)
+        put_back_at = clock.now()
+        await wait_all_tasks_blocked()
+        await _until_cancelled(scene)
+        stopped_at = clock.now()
+
+    assert 20_000_000 < stopped_at - put_back_at < 30_000_000
 
 
 async def test_a_dropped_run_is_not_kept_from_others(world: World) -> None:

@@ -189,6 +189,28 @@ async def test_bodies_do_not_share_context(world: World, limit: str | None) -> N
     assert [True, True] == seen
 
 
+async def test_a_clock_that_is_put_back(anyio_backend: str) -> None:
+    """A clock that is put back, even to before the attempt began, does not cut an attempt short: its time is over when
+    the clock says so."""
+    clock, steps, attempts = VirtualClock(), Steps("held"), list[Attempt]()
+    timed = step(steps, "held").options(timeout="1m")
+
+    async def make() -> None:
+        attempts.append(await attempt(timed, INFO, CapacityLimiter(1), clock))
+
+    began = clock.now()
+    async with create_task_group() as tasks:
+        tasks.start_soon(make)
+        await clock.has_timer("1m")
+        clock.turn_to(began - 3_600_000_000)
+        await wait_all_tasks_blocked()
+        early = list(steps.log)
+        clock.turn_to(began + 60_000_000)
+
+    assert ["held begins"] == early
+    assert ["StepTimeoutError"] == [type(made.error).__name__ for made in attempts]
+
+
 async def test_a_body_that_blocks_the_loop(world: World) -> None:
     """A body that lets more time pass than a lease lasts, without ever waiting, keeps its run: nothing begins twice."""
     began: list[int] = []

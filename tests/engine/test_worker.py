@@ -6,10 +6,12 @@ import gc
 from typing import Any
 
 import pytest
+from anyio import fail_after
 from anyio.lowlevel import checkpoint
 
 from reflow import Flow, sleep, step, workflow
 from reflow._engine.ends import Ends
+from reflow.storage.records import Lease
 from tests.support.bodies import Steps
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
@@ -76,6 +78,41 @@ async def test_an_idle_engine_leaves_the_storage_alone(scene: Scene) -> None:
 
     assert ["claim_runs"] == early
     assert ["claim_runs"] * 2 == scene.tapped.log
+
+
+async def test_it_looks_on_when_the_clock_is_put_back(scene: Scene) -> None:
+    """[115] An engine whose clock is put back goes on looking once a second: a run is taken over when its lease is
+    over, though nobody says a word."""
+    clock, storage = scene.world.clock, scene.world.storage
+    lease = Lease("r", "of one that died")
+    await scene.engine().enqueue(scene.flow("a"), run_id="r")
+    await storage.claim_runs(
+        [("flow", 1)], limit=1, lease_id=lease.lease_id, now=clock.now(), lease_until=clock.now() + 30_000_000
+    )
+    first = scene.tapped.done("claim_runs")
+    async with scene.engine():
+        await first.wait()
+        clock.turn_to(clock.now() - 3_600_000_000)
+        await scene.turn(0)
+        await storage.heartbeat([lease], lease_until=clock.now() + 3_000_000)
+        with fail_after(10):
+            for _ in range(4):
+                looked = scene.tapped.done("claim_runs")
+                await scene.turn(1_000)
+                await looked.wait()
+            await scene.steps.until("a begins")
+
+    assert ["a begins", "a is cancelled"] == scene.steps.log
+
+
+async def test_it_listens_before_it_looks(scene: Scene) -> None:
+    """[127] An engine listens to its storage before it looks for due runs, in whichever order its tasks start: what is
+    enqueued in between would wait for the next look."""
+    looked = scene.tapped.done("claim_runs")
+    async with scene.engine():
+        await looked.wait()
+
+    assert ["listen", "claim_runs"] == [name for name, *_ in scene.tapped.calls if name in ("listen", "claim_runs")]
 
 
 async def test_a_full_engine_asks_for_nothing(scene: Scene) -> None:
