@@ -127,8 +127,6 @@ def _is_the_same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
 
 
 def _end(db: Database, run: _Held, ending: Ending, now: int, rows: _Rows) -> None:
-    if problem := ending.problem:
-        raise StorageError("save_progress", problem)
     is_watched = run.parent is not None if ending.status.is_terminal else run.cancel_requested
     if is_watched or ending.awaits or ending.continued:
         rows.write()
