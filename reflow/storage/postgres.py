@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     raise ImportError("PostgresStorage needs psycopg 3: pip install 'reflow[postgres]'") from error
 
-from reflow.storage._postgres.claims import claim_runs, heartbeat
+from reflow.storage._postgres.claims import Claims, heartbeat
 from reflow.storage._postgres.clock import server_time
 from reflow.storage._postgres.connection import Durability, Server
 from reflow.storage._postgres.notices import Notices
@@ -37,8 +37,6 @@ from reflow.storage._postgres.session import ServerSession, begin_reading, begin
 from reflow.storage._postgres.writes import create_runs_of_each, save_progress
 
 __all__ = ["PostgresStorage"]
-
-_WRITES = Writes(create_runs_of_each, claim_runs, heartbeat, save_progress)
 
 
 class PostgresStorage(SQLStorage):
@@ -77,7 +75,7 @@ class PostgresStorage(SQLStorage):
         self.durability: Durability = durability
         self._may_listen = listen
         self._notices: Notices | None = None
-        super().__init__(self.server.name, _WRITES)
+        super().__init__(self.server.name, Writes(create_runs_of_each, Claims().claim_runs, heartbeat, save_progress))
 
     def __repr__(self) -> str:
         return f"PostgresStorage({self.server.name!r}, durability={self.durability!r})"
