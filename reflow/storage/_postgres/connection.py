@@ -46,7 +46,7 @@ class Server:
     """
 
     def __init__(self, dsn: str, schema: str, prepares: bool) -> None:
-        self._where = make_conninfo("", **(_PATIENCE | conninfo_to_dict(dsn)))
+        self._dsn = make_conninfo("", **(_PATIENCE | conninfo_to_dict(dsn)))
         self._prepares = prepares
         self.schema = schema
         self.name = _described(dsn, schema)
@@ -54,7 +54,7 @@ class Server:
     def connect(self) -> Connection[tuple[Any, ...]]:
         """A new connection, on which each statement is its own transaction unless one is opened."""
         connection = psycopg.connect(
-            self._where,
+            self._dsn,
             autocommit=True,
             client_encoding="utf8",
             fallback_application_name="reflow",
