@@ -34,6 +34,8 @@ def keeps_process(one: Connection[tuple[Any, ...]], other: Connection[tuple[Any,
     A pooler that lends one for each transaction gives `other` the one that `one` had just now, or `one` another one,
     because that is taken. Where many take turns that may fail to happen; not three times in a row.
     """
+    if is_direct(one):
+        return True
     process = process_of(one)
     for _ in range(_ROUNDS):
         with other.transaction():
