@@ -1,5 +1,7 @@
 """Development sessions: `nox` runs lint, types and tests; `nox -s bench` measures, `nox -s crash` breaks things."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["lint", "types", "tests"]
@@ -46,6 +48,18 @@ def crash(session: nox.Session) -> None:
     arguments = [argument for argument in session.posargs if argument != "long"]
     tests = ["tests/crash", "tests/testing/test_conformance.py::test_a_flaw_is_found"]
     session.run("pytest", *tests, *arguments, env={"REFLOW_CRASH": "long"} if is_long else {})
+
+
+@nox.session
+def postgres(session: nox.Session) -> None:
+    """What concerns Postgres, on a version of one's own: `nox -s postgres -- /usr/lib/postgresql/15/bin`, or the DSN of
+    a server, where tests use schemas of their own; more arguments go to pytest."""
+    session.install("-e", ".[tests]")
+    [where, *arguments] = session.posargs or session.error("say which: a folder of programs, or a DSN")
+    name = "REFLOW_TEST_PG_BIN" if Path(where).is_dir() else "REFLOW_TEST_PG_DSN"
+    tests = ["tests/storage", "tests/engine", "tests/features", "tests/cli/test_copy.py"]
+    chosen = ["-k", "postgres or schema or pooled or copy"]
+    session.run("pytest", *tests, *chosen, *arguments, env={name: where, "REFLOW_REQUIRE_PG": "1"})
 
 
 @nox.session

@@ -104,7 +104,7 @@ class StorageAdapter(Protocol):
 
         F1. Entries are appended in order, timers are replaced or removed, by position.
         F2. With an `ending` the run takes its status, due time, output and error, and the lease ends; without one the
-            run goes on under its lease. An ending with a `problem` is refused.
+            run goes on under its lease. An ending with a `problem` is refused: `StorageError`, whatever else is wrong.
         F3. It is written as a whole or not at all.
         F4. The same entries written again under the same lease are there once. Where another entry is in the place of
             one, the journal has gone on without this writer: False, and nothing changes.

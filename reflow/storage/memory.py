@@ -107,11 +107,11 @@ class MemoryStorage:
         """Clauses F."""
         await checkpoint()
         progress = _stored("save_progress", progress, Progress)
+        if progress.ending and progress.ending.problem:
+            raise StorageError("save_progress", progress.ending.problem)
         run = self._held(progress.lease)
         if run is None:
             return False
-        if progress.ending and progress.ending.problem:
-            raise StorageError("save_progress", progress.ending.problem)
         known = len(run.entries) - progress.recorded
         if known < 0:
             raise StorageError("save_progress", f"entries of run {run.row.run_id!r} are missing")

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from reflow.storage.postgres import PostgresStorage
 from tests.crash.fleet import Fleet
-from tests.support.postgres import Server
+from tests.support.postgres import Pooler, Server
 
 SCHEMA = "fleet"
 # The connections of workers and clients are called so; those that look on are not, and are spared.
@@ -21,9 +21,10 @@ _JOBS = "tests.crash.postgres_jobs"
 
 
 class ServerFleet(Fleet):
-    """Workers on a server, on asyncio and on trio in turn; `serves` says which workflows the next ones know."""
+    """Workers on a server, perhaps by way of a pooler, on asyncio and on trio in turn; `serves` says which workflows
+    the next ones know."""
 
-    def __init__(self, folder: Path, server: Server, serves: str = "WORKFLOWS") -> None:
+    def __init__(self, folder: Path, server: Server | Pooler, serves: str = "WORKFLOWS") -> None:
         super().__init__(folder, "asyncio")
         self.serves = serves.split()
         self.dsn = _url(server.dsn)

@@ -21,7 +21,7 @@ from tests.crash.fleet import ROOT
 from tests.crash.ledger import fired
 from tests.support.postgres import Missing, Schemas, Server, find_programs, or_skip, serving
 from tests.support.postgres import programs as programs_module
-from tests.support.postgres.programs import WHEEL, wheel
+from tests.support.postgres.programs import WHEEL, find_pooler, wheel
 
 pwd = pytest.importorskip("pwd", reason="Windows has a server by REFLOW_TEST_PG_DSN only")
 pytestmark = pytest.mark.slow
@@ -141,6 +141,36 @@ def test_the_tests_are_killed(folder: Path):
 
         wait_until(lambda: not is_alive(pid) and not any(folder.iterdir()))
     assert time.monotonic() - began < 10
+
+
+def test_the_tests_are_killed_that_hold_a_pooler(folder: Path):
+    """When the process that holds a server and a pooler is killed, both end, and their directories are removed."""
+    with or_skip():
+        find_pooler()
+    with holder(folder, "--pooled") as process:
+        assert process.stdout
+        pids = [int(process.stdout.readline()) for _ in range(2)]
+        assert [True, True] == [*map(is_alive, pids)]
+        owners = {pid_owner(pid) for pid in pids}
+        process.kill()
+        process.wait()
+        fired("SIGKILL", "tests that hold a pooler")
+
+        wait_until(lambda: not any(map(is_alive, pids)) and not any(folder.iterdir()))
+    assert (1, False) == (len(owners), 0 in owners)
+
+
+@pytest.mark.parametrize("required", ["0", "1"])
+def test_no_pooler_is_found(tmp_path: Path, required: str, monkeypatch: pytest.MonkeyPatch):
+    """Without a pooler its tests are skipped and say so, though a server is required; they fail with
+    `REFLOW_REQUIRE_PGBOUNCER=1`."""
+    monkeypatch.setattr(programs_module, "POOLERS", str(tmp_path))
+    monkeypatch.setenv("REFLOW_REQUIRE_PG", "1")
+    monkeypatch.setenv("REFLOW_REQUIRE_PGBOUNCER", required)
+
+    with pytest.raises(pytest.fail.Exception if required == "1" else pytest.skip.Exception, match="no pgbouncer"):
+        with or_skip():
+            find_pooler()
 
 
 @pytest.mark.parametrize("seen", ["log", "data/PG_VERSION", "data/postmaster.pid"])

@@ -229,9 +229,14 @@ class Agreement(RuleBasedStateMachine):
     def claim(self, pairs: list[tuple[str, int]], limit: int, now: int, length: int) -> Any:
         """Claim due runs."""
         self.claims += 1
+        limit = self.limit_of_claim(pairs, limit, now)
         claimed = self.put(claim_runs(pairs, limit, f"lease {self.claims}", now, length))
         assert isinstance(claimed, Claimed)
         return multiple(*(Lease(row.run_id, row.lease_id or "") for row in claimed.runs))
+
+    def limit_of_claim(self, pairs: list[tuple[str, int]], limit: int, now: int) -> int:
+        """The limit that is put to both."""
+        return limit
 
     @rule(lease=leases, write=writes)
     def save(self, lease: Lease, write: dict[str, Any]) -> None:
@@ -380,6 +385,15 @@ class AgreementWithPostgres(Agreement):
     def another(self) -> StorageAdapter:
         """An adapter on the schema."""
         return PostgresStorage(self.place.dsn, schema=self.place.schema, listen=False)
+
+    def limit_of_claim(self, pairs: list[tuple[str, int]], limit: int, now: int) -> int:
+        """A limit that leaves none of those behind that are due at the same time: which of them come first, no clause
+        says, and Postgres takes them as they lie."""
+        named = [run.row for run in self.memory._runs.values() if (run.row.workflow, run.row.version) in pairs]
+        due = sorted((-row.priority, row.due_at) for row in named if row.due_at is not None and row.due_at <= now)
+        while 0 < limit < len(due) and due[limit - 1] == due[limit]:
+            limit += 1
+        return limit
 
     def teardown(self) -> None:
         """Close everything, and give the schema back."""

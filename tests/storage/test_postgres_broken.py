@@ -32,7 +32,7 @@ from reflow.testing.conformance.words import (
 )
 from tests.storage.test_costs import call_every_verb
 from tests.support.postgres import Server
-from tests.support.postgres.outside import OTHERS, Outside, outside
+from tests.support.postgres.outside import Outside, outside
 from tests.support.postgres.schemas import Place
 
 pytestmark = pytest.mark.anyio
@@ -88,11 +88,12 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
         opened(PostgresStorage(place.dsn, schema=place.schema)) as other,
     ):
         await hold(frozen)
-        thaws = threading.Event()
+        has_looked, thaws = threading.Event(), threading.Event()
         seen: list[bool] = []
 
         def write(db: Any) -> int:
             seen.append(db.execute("select cancel_requested from reflow_run").fetchone() == (1,))
+            has_looked.set()
             thaws.wait()
             return len(db.execute("select 1 from reflow_run").fetchall())
 
@@ -101,7 +102,7 @@ async def test_who_is_frozen_in_a_transaction_holds_up_nobody_for_long(
 
         async with create_task_group() as tasks:
             tasks.start_soon(freeze)
-            await beside.soon(f"select exists (select {OTHERS} and state = 'idle in transaction')")
+            assert await to_thread.run_sync(has_looked.wait, 20)
             try:
                 with fail_after(20):
                     assert await other.request_cancel("r", now=NOW)

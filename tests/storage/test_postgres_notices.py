@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
 import pytest
-from anyio import Event, create_task_group, fail_after, to_thread
+from anyio import Event, fail_after, to_thread
 from psycopg.sql import SQL, Identifier
 
 from reflow import Client, Engine, Flow, RunCompleted, RunStatus, step, wait_event, workflow
@@ -26,6 +26,7 @@ from reflow.testing.conformance.words import (
     schedule,
     together,
 )
+from tests.support.postgres.hearing import Heard, listening
 from tests.support.postgres.outside import Outside
 from tests.support.postgres.schemas import Place
 
@@ -36,33 +37,11 @@ LISTENING = "listen %"
 NOTIFYING = "select pg_notify%"
 
 
-class Heard:
-    """What a listener was told, and a signal for the next time."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._next = Event()
-
-    def __call__(self, run_id: str | None) -> None:
-        self.count += 1
-        self._next.set()
-
-    async def by(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """Return when something is heard after `call`."""
-        self._next = Event()
-        with fail_after(20):
-            await call()
-            await self._next.wait()
-
-
 @pytest.fixture
 async def heard(pair: Pair) -> AsyncIterator[Heard]:
     """Who listens to the second adapter."""
-    heard = Heard()
-    async with create_task_group() as tasks:
-        tasks.start_soon(pair[1].listen, heard)
+    async with listening(pair[1]) as heard:
         yield heard
-        tasks.cancel_scope.cancel()
 
 
 @pytest.fixture

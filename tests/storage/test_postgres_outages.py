@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import psycopg
 import pytest
-from anyio import Event, create_task_group, fail_after, to_thread
+from anyio import Event, create_task_group, current_time, fail_after, to_thread
 from anyio.lowlevel import checkpoint
 from psycopg.conninfo import make_conninfo
 
 from reflow import Engine, Flow, RunStatus, StorageAccessError, StorageError, gather, step, workflow
 from reflow.storage.postgres import PostgresStorage
+from reflow.testing import VirtualClock
 from reflow.testing.conformance.words import (
     NOW,
     claim,
@@ -190,6 +192,29 @@ async def test_an_engine_whose_connections_end_all_the_time(place: Place, beside
 
     assert [number * 2**6 * 3 for number in range(30)] == results
     assert [(8,)] == beside("select distinct count(*) from entry group by run")
+
+
+@pytest.mark.parametrize("busy", ["idle", "telling", "connecting"])
+async def test_leaving_does_not_wait_for_a_frozen_server(server: Server, own: Place, busy: str):
+    """[195] An engine without runs is left within seconds while the server does not answer: also where a notice was
+    being sent, and where the connection that listens was being made again."""
+    storage = PostgresStorage(own.dsn, schema=own.schema)
+    with outside(own) as beside, ExitStack() as frozen:
+        # Its time stands still, so that it does not look by itself.
+        async with Engine(storage, [doubling], clock=VirtualClock()) as engine:
+            assert 30 * 2**6 * 3 == await engine.execute(doubling(30))
+            frozen.enter_context(server.frozen(connections=busy != "connecting"))
+            if busy == "telling":
+                storage._tell()
+            elif busy == "connecting":
+                # Without waiting for its end, which only the server sees.
+                assert [(True,)] == beside(f"select pg_terminate_backend(pid) {OTHERS} and query like 'listen %'")
+            began = current_time()
+        took_s = current_time() - began
+        frozen.close()
+        await beside.soon(f"select count(*) = 0 {OTHERS}")
+
+    assert took_s < 5
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

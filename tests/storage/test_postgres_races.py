@@ -262,6 +262,20 @@ async def test_a_locked_run_is_passed_over(pair: Pair, beside: Outside):
     assert (["b", "c"], ["a"]) == (ids(claimed), ids(await claim(pair[1])))
 
 
+async def test_a_run_that_is_stored_late_is_found(pair: Pair):
+    """[114] A run that is stored as due long before others which are claimed already comes first: at once where nothing
+    more was to be claimed, and within a second in any case."""
+    one, other = pair
+    await one.create_runs([new_run(str(number), due_at=NOW) for number in range(4)])
+    assert ["0"] == ids(await claim(one, limit=1))
+    await create(other, new_run("late", due_at=NOW - 600_000_000))
+    assert "late" in ids(await claim(one, limit=2, now=NOW + 1_000_000))
+    assert ["2", "3"] == ids(await claim(one, now=NOW + 1_000_000))
+    assert [] == ids(await claim(one, now=NOW + 1_000_000))
+    await create(other, new_run("later", due_at=NOW - 600_000_000))
+    assert ["later"] == ids(await claim(one, now=NOW + 1_000_000))
+
+
 # ---- what the server breaks up ---------------------------------------------------------------------------------------
 
 

@@ -102,6 +102,13 @@ async def without_fence(storage: LogStorage, do: Do, arguments: dict[str, Any]) 
     return await do(replace(progress, lease=lease))
 
 
+async def after_the_fence(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
+    """Look at what is to be written only where the lease is held."""
+    progress = arguments["progress"]
+    row = await storage.get_run(progress.lease.run_id)
+    return row is not None and row.lease_id == progress.lease.lease_id and await do(progress)
+
+
 async def in_two_writes(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
     """Write the entries first, and then how it ends."""
     progress = arguments["progress"]
@@ -163,6 +170,7 @@ FLAWS = [
     tells("E2", "heartbeat", "says that none is lost", lambda lost: []),
     writes("F1", "drops timers", timers=[]),
     writes("F2", "does not end", ending=None),
+    Flaw("F2", "save_progress", "asks for the lease first", after_the_fence),
     Flaw("F3", "save_progress", "writes twice", in_two_writes),
     Flaw("F4", "save_progress", "appends again what is there", behind_what_is_there),
     Flaw("F4", "save_progress", "takes any entry for the same", leaving_out_what_is_there),

@@ -1,4 +1,4 @@
 """What only Postgres has: connections that may break, locks of rows, notifications, and statements over arrays.
 
-Reading order: values, arrays, connection, schema, session, claims, writes, notices, clock, copying.
+Reading order: values, arrays, pooler, connection, schema, session, claims, writes, notices, clock, copying.
 """

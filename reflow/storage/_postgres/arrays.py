@@ -13,9 +13,9 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from reflow.storage._sql.verbs.endings import END
-from reflow.storage._sql.verbs.progress import APPEND
+from reflow.storage._sql.verbs.progress import APPEND, DROP_TIMER, SET_TIMER
 from reflow.storage._sql.verbs.pruning import DELETE_REST, UNTAG
-from reflow.storage._sql.verbs.rows import ENTRY
+from reflow.storage._sql.verbs.rows import ENTRY, TIMER, marks
 from reflow.storage._sql.verbs.runs import TAG
 
 __all__ = ["OVER_ARRAYS", "Many", "arrays", "columns"]
@@ -23,7 +23,7 @@ __all__ = ["OVER_ARRAYS", "Many", "arrays", "columns"]
 _TYPES = {
     **dict.fromkeys(("version", "rules", "priority", "due_at", "created_at", "updated_at", "ended_at"), "bigint"),
     **dict.fromkeys(("failed", "attempts", "started_at", "recorded_at", "first", "seq", "id", "run"), "bigint"),
-    **dict.fromkeys(("input", "output", "error", "payload", "digest"), "bytea"),
+    **dict.fromkeys(("input", "output", "error", "payload", "digest", "failure"), "bytea"),
 }
 _PYTHON_TYPES = {"bigint": int, "bytea": bytes, "text": str}
 
@@ -56,11 +56,23 @@ class Many(NamedTuple):
 
 _ENDED = "status, due_at, updated_at, ended_at, output, error, awaits, id"
 _APPENDED = f"run, seq, {ENTRY}"
+_TIMED = f"run, {TIMER}"
 # Laterally, each with a limit, as in `writes`: a plan that joins may read all runs.
 OVER_ARRAYS = {
     APPEND: Many(
         f"insert into reflow_entry ({_APPENDED}) select * from unnest({arrays(_APPENDED)})",
         _APPENDED,
+    ),
+    SET_TIMER: Many(
+        SET_TIMER.replace(f"values (?, {marks(TIMER)})", f"select * from unnest({arrays(_TIMED)})"),
+        _TIMED,
+    ),
+    DROP_TIMER: Many(
+        """delete from reflow_timer as timer using unnest(?::bigint[], ?::text[]) as old (run, position)
+        cross join lateral (
+            select 1 from reflow_timer where run = old.run and position = old.position limit 1
+        ) as one where timer.run = old.run and timer.position = old.position""",
+        "run, position",
     ),
     END: Many(
         f"""update reflow_run as run set status = new.status, lease_id = null, due_at = new.due_at,

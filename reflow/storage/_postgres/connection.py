@@ -8,12 +8,14 @@ from typing import Any, Literal, TypeAlias
 
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import ProtocolViolation
 from psycopg.rows import tuple_row
 from psycopg.sql import Identifier
 
 from reflow.errors import StorageAccessError, StorageError
 from reflow.storage._postgres.arrays import OVER_ARRAYS, columns
+from reflow.storage._postgres.pooler import is_direct
 from reflow.storage._postgres.values import register
 
 __all__ = ["Durability", "Server", "ServerDatabase"]
@@ -21,7 +23,16 @@ __all__ = ["Durability", "Server", "ServerDatabase"]
 Durability: TypeAlias = Literal["full", "process"]
 
 _OLDEST = 150_000
-_CONNECT_TIMEOUT_S = 10
+# Unless the connection string says otherwise. Of a machine that has vanished we hear within half a minute, as long as a
+# lease is by default; the system would take a quarter of an hour, or two hours where nothing is sent.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 30_000,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+_PREPARED_AFTER = 5
 _TABLE = re.compile(r"\breflow_(run|tag|entry|cut_entry|timer|message|message_id|outcome|schedule|schema)\b")
 # Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _NO_ACCESS = ("28", "42501", "3D000", "25006")
@@ -30,12 +41,12 @@ _NO_ACCESS = ("28", "42501", "3D000", "25006")
 class Server:
     """Where the tables are, and how to get there.
 
-    `schema` holds them. Where `prepares` is False no statement is prepared: some poolers hand each transaction to
-    another connection.
+    `schema` holds them. Where `prepares` is False no statement is prepared; nor is one through a pooler, which may hand
+    each transaction to another connection, where there is no such statement, or somebody else's of that name.
     """
 
     def __init__(self, dsn: str, schema: str, prepares: bool) -> None:
-        self._dsn = dsn
+        self._dsn = make_conninfo("", **(_PATIENCE | conninfo_to_dict(dsn)))
         self._prepares = prepares
         self.schema = schema
         self.name = _described(dsn, schema)
@@ -47,9 +58,14 @@ class Server:
             autocommit=True,
             client_encoding="utf8",
             fallback_application_name="reflow",
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            prepare_threshold=5 if self._prepares else None,
+            prepare_threshold=None,
         )
+        try:
+            if self._prepares and is_direct(connection):
+                connection.prepare_threshold = _PREPARED_AFTER
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def check(self, connection: Connection[tuple[Any, ...]]) -> None:
@@ -62,6 +78,13 @@ class Server:
             raise StorageAccessError(
                 "open", f"the database of {self.name} has the encoding {encoding}; create one with UTF8"
             )
+        try:
+            with connection.transaction():
+                pass
+        except ProtocolViolation as error:
+            raise StorageAccessError(
+                "open", f"{self.name} has no transactions ({error}); have the pooler pool by transaction or by session"
+            ) from error
 
     def named(self, verb: str, error: Exception) -> Exception:
         """What `error` is called outside: itself, unless it comes from the driver."""

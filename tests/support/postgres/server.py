@@ -5,28 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Literal, Self
 
+from tests.support.postgres.held import ENVIRONMENT, Held, harmless
 from tests.support.postgres.programs import Missing, find_programs, wheel
 
-# $1: the folder of the programs, $2: the directory. A reply that nobody reads must not end this shell.
-_SHELL = """
-trap '' PIPE
-exec 2>>log
-while read -r command; do eval "$command" >>log </dev/null; echo $?; done
-"$1/pg_ctl" stop -D data -m immediate >>log
-cd / && rm -rf "$2"
-"""
 # What is not synced survives the kill of a server, though not of the machine: enough for tests. `synchronous_commit`
 # stays on: without it the last commits are in the server's memory only, and that saves 5 us of 36.
 _HASTY = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
-_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
 class Server:
@@ -49,23 +41,14 @@ class Server:
         within: str = "/tmp",
     ) -> None:
         folder = folder or find_programs()
-        user = _nobody() if os.getuid() == 0 else {}
+        user = harmless()
         is_closed = bool(user) and not _may_run(folder / "initdb", user)
-        self.directory = Path(mkdtemp(prefix="reflow-pg-", dir=within))
-        self._folder = self.directory / folder.parent.parent.name / folder.parent.name / "bin" if is_closed else folder
-        if user:
-            shutil.chown(self.directory, user["user"], user["group"])
-        self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", _SHELL, "sh", self._folder, self.directory],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self.directory,
-            env=_ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C is for the tests.
-            text=True,
-            bufsize=1,
-            **user,
-        )
+        place = Path(folder.parent.parent.name, folder.parent.name, "bin") if is_closed else folder
+        stop = shlex.join([f"{place}/pg_ctl", "stop", "-D", "data", "-m", "immediate"])
+        # Whoever is stopped by a signal hears of no other.
+        self._held = Held(f'kill -CONT "$(head -n 1 data/postmaster.pid)"; {stop}', within)
+        self.directory = self._held.directory
+        self._folder = self.directory / place
         port = _free_port() if tcp else 5432
         self.dsn = f"host={'127.0.0.1' if tcp else self.directory} port={port} user=postgres dbname=postgres"
         self._settings = {
@@ -113,6 +96,25 @@ class Server:
         self.stop(mode)
         self.start()
 
+    @contextmanager
+    def frozen(self, *, connections: bool = True) -> Iterator[None]:
+        """Within it the server takes part in nothing: who connects waits, and so does who is connected, unless these
+        `connections` live on."""
+        stopped = [self.pid]
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            if connections:
+                # No more of them come into being.
+                children = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(self.pid)], text=True)
+                for pid in map(int, children.split()):
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+            yield
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     @property
     def pid(self) -> int:
         """The process of the server, while it runs; its parent is not this process."""
@@ -121,14 +123,11 @@ class Server:
     @property
     def log(self) -> str:
         """What the server, and the programs that made it, had to say."""
-        return (self.directory / "log").read_text()
+        return self._held.log
 
     def close(self) -> None:
         """Stop it in whatever state it is, and remove the directory; again is nothing."""
-        with self._shell:  # Closes the pipe, and waits.
-            pass
-        # The shell cannot remove it from a folder where its user may not write.
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,9 +136,7 @@ class Server:
         self.close()
 
     def _perform(self, program: str, *arguments: str) -> None:
-        self._shell.stdin.write(shlex.join([str(self._folder / program), *arguments]) + "\n")
-        if (reply := self._shell.stdout.readline()) != "0\n":
-            raise RuntimeError(f"{program} ended with {reply!r}; {self.directory}/log ends with:\n{self.log[-2000:]}")
+        self._held.perform(str(self._folder / program), *arguments)
 
 
 @contextmanager
@@ -152,14 +149,6 @@ def serving() -> Iterator[str]:
             yield server.dsn
 
 
-def _nobody() -> dict[str, Any]:
-    """Arguments for `subprocess` that make a child of root's harmless."""
-    import pwd  # Windows has none, nor root.
-
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
@@ -167,7 +156,7 @@ def _free_port() -> int:
 
 def _may_run(program: Path, user: Mapping[str, Any]) -> bool:
     try:
-        tried = subprocess.run([program, "--version"], capture_output=True, cwd="/", env=_ENVIRONMENT, **user)
+        tried = subprocess.run([program, "--version"], capture_output=True, cwd="/", env=ENVIRONMENT, **user)
     except PermissionError:
         return False
     return tried.returncode == 0

@@ -21,15 +21,15 @@ from reflow.storage._sql.verbs.rows import ENTRY, TIMER, marks, padded
 from reflow.storage._sql.verbs.runs import create_run
 from reflow.storage.records import Ending, NewRun, Progress
 
-__all__ = ["APPEND", "save_progress"]
+__all__ = ["APPEND", "DROP_TIMER", "SET_TIMER", "save_progress"]
 
 _HELD = """select run_id, lease_id, id, (select max(seq) + 1 from reflow_entry where run = id), idle_claims,
     cancel_requested, parent, parent_position from reflow_run where lease_id is not null and run_id in"""
 APPEND = f"insert into reflow_entry (run, seq, {ENTRY}) values (?, ?, {marks(ENTRY)})"
 _KNOWN = f"select {ENTRY} from reflow_entry where run = ? and seq >= ? order by seq"
-_SET_TIMER = f"""insert into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)}) on conflict (run, position)
+SET_TIMER = f"""insert into reflow_timer (run, {TIMER}) values (?, {marks(TIMER)}) on conflict (run, position)
     do update set {", ".join(f"{column} = excluded.{column}" for column in TIMER.split(", "))}"""
-_DROP_TIMER = "delete from reflow_timer where run = ? and position = ?"
+DROP_TIMER = "delete from reflow_timer where run = ? and position = ?"
 _CONSUME = "delete from reflow_message where run = ? and seq = ?"
 _NOT_IDLE = "update reflow_run set idle_claims = 0 where id = ?"
 _DELIVERED = "update reflow_run set cancel_requested = 0, cancel_delivered = 1 where id = ?"
@@ -46,20 +46,30 @@ class _Held:
 
 
 class _Rows:
-    """Rows that are written together: entries, and runs that end without concerning any other run."""
+    """Rows that are written together: entries, timers, and runs that end without concerning any other run.
 
-    __slots__ = ("_db", "ended", "entries")
+    `timers` has the last word on each, by run and position: None where it goes.
+    """
+
+    __slots__ = ("_db", "ended", "entries", "timers")
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self.entries: list[tuple[Any, ...]] = []
         self.ended: list[tuple[Any, ...]] = []
+        self.timers: dict[tuple[int, str], tuple[Any, ...] | None] = {}
 
     def write(self) -> None:
         """Write what is here."""
         if self.entries:
             self._db.executemany(APPEND, self.entries)
             self.entries.clear()
+        if self.timers:
+            if there := [row for row in self.timers.values() if row is not None]:
+                self._db.executemany(SET_TIMER, there)
+            if gone := [place for place, row in self.timers.items() if row is None]:
+                self._db.executemany(DROP_TIMER, gone)
+            self.timers.clear()
         if self.ended:
             self._db.executemany(END, self.ended)
             self.ended.clear()
@@ -98,9 +108,9 @@ def _advance(db: Database, run: _Held, progress: Progress, rows: _Rows) -> bool:
         rows.entries.append((run.id, run.length, *astuple(entry)))
         run.length += 1
     for timer in progress.timers:
-        db.execute(_SET_TIMER, (run.id, *astuple(timer)))
+        rows.timers[run.id, timer.position] = (run.id, *astuple(timer))
     for position in progress.settled:
-        db.execute(_DROP_TIMER, (run.id, position))
+        rows.timers[run.id, position] = None
     if progress.consumed and not _consume(db, run.id, progress.consumed) and known == 0:
         raise StorageError("save_progress", f"messages of run {progress.lease.run_id!r} are missing")
     if progress.children or progress.cancelled:
@@ -127,8 +137,6 @@ def _is_the_same(entries: Sequence[Entry], known: Sequence[Entry]) -> bool:
 
 
 def _end(db: Database, run: _Held, ending: Ending, now: int, rows: _Rows) -> None:
-    if problem := ending.problem:
-        raise StorageError("save_progress", problem)
     is_watched = run.parent is not None if ending.status.is_terminal else run.cancel_requested
     if is_watched or ending.awaits or ending.continued:
         rows.write()
