@@ -179,13 +179,15 @@ class StorageAdapter(Protocol):
         """
         ...
 
-    async def resume_run(self, run_id: str, *, keep: int, now: int) -> bool:
-        """Let a failed or cancelled run go on; False, and nothing done, for any other.
+    async def resume_run(self, run_id: str, *, generation: int, executions: int, keep: int, now: int) -> bool:
+        """Let a failed or cancelled run go on; False, and nothing done, for any other, or where it is not as expected.
 
         M1. It is pending, due at `now`, with no output, no error, no idle claims, and no cancellation requested or
             delivered.
         M2. The first `keep` entries stay. The others move to the cut entries; timers and messages of children go,
             events stay.
+        M3. It is as expected where `generation` and `executions` are those of its row. So what `keep` was worked out
+            from is what is cut, however often the run went on and failed again meanwhile.
         """
         ...
 

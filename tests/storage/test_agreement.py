@@ -301,10 +301,14 @@ class Agreement(RuleBasedStateMachine):
         """Request the cancellation of a run."""
         self.put(lambda storage: storage.request_cancel(run_id, now=now))
 
-    @rule(run_id=run_ids, keep=st.integers(0, 3), now=instants)
-    def resume(self, run_id: str, keep: int, now: int) -> None:
-        """Resume a run."""
-        self.put(lambda storage: storage.resume_run(run_id, keep=keep, now=now))
+    @rule(run_id=run_ids, keep=st.integers(0, 3), now=instants, late=st.sampled_from((0, 0, 0, 1)))
+    def resume(self, run_id: str, keep: int, now: int, late: int) -> None:
+        """Resume a run, as it is or as it was one execution ago."""
+        row = self.portal.call(self.memory.get_run, run_id)
+        generation, executions = (row.generation, row.executions - late) if row else (0, 0)
+        self.put(
+            lambda storage: storage.resume_run(run_id, generation=generation, executions=executions, keep=keep, now=now)
+        )
 
     @rule(before=instants, statuses=statuses, limit=st.integers(0, 3))
     def prune(self, before: int, statuses: tuple[RunStatus, ...], limit: int) -> None:

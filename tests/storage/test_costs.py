@@ -21,6 +21,7 @@ from reflow.testing.conformance.words import (
     new_run,
     opened,
     progress,
+    resume,
     schedule,
     state,
     timer,
@@ -86,7 +87,7 @@ async def call_every_verb(storage: SQLiteStorage) -> None:
     await claim(storage, "second", workflows=[("w", 1), ("other", 2)])
     await storage.heartbeat([Lease("r", "second")], lease_until=1)
     await storage.save_progress(progress(Lease("r", "second"), ending=Ending(RunStatus.FAILED)))
-    await storage.resume_run("r", keep=0, now=NOW)
+    await resume(storage)
     await storage.request_cancel("r", now=NOW)
     await storage.get_cut_entries("r")
     await claim(storage, "third")

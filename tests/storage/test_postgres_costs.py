@@ -20,6 +20,7 @@ from reflow.testing.conformance.words import (
     new_run,
     opened,
     progress,
+    resume,
     together,
 )
 from tests.storage.test_costs import call_every_verb
@@ -133,7 +134,7 @@ async def test_other_runs_cost_a_verb_nothing(place: Place, beside: Outside):
             assert 1 == len(await storage.check_runs([child.run_id]))
             storage.transact(lease, "0", "t", lambda _: b"")
             assert await storage.save_progress(progress(lease, consumed=[1], ending=Ending(RunStatus.CANCELLED)))
-            assert await storage.resume_run(child.run_id, keep=0, now=2**60)
+            assert await resume(storage, child.run_id, now=2**60)
             assert 1 == len((await storage.get_journal(name)).messages)
         return int((await counted(beside, BLOCKS))[0][0] - before)
 
