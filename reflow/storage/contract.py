@@ -86,8 +86,8 @@ class StorageAdapter(Protocol):
         D4. A claimed run is `running` under `lease_id`, due again at `lease_until`, and counts one execution and one
             idle claim more.
         D5. Of several claimers exactly one gets a run.
-        D6. `next_due_at` is the least `due_at` of the named runs that were not claimed; at or before `now` when
-            `limit` left due ones behind.
+        D6. `next_due_at` is the least `due_at` of the named runs that were not claimed; where `limit` left due ones
+            behind, that of one of them will do.
         """
         ...
 

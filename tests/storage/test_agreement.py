@@ -143,8 +143,15 @@ async def pages(storage: StorageAdapter, filter: RunFilter, limit: int) -> list[
 
 
 def claim_runs(pairs: list[tuple[str, int]], limit: int, lease_id: str, now: int, length: int) -> Verb:
-    """A claim, perhaps with a lease that is over at once."""
-    return lambda storage: storage.claim_runs(pairs, limit=limit, lease_id=lease_id, now=now, lease_until=now + length)
+    """A claim, perhaps with a lease that is over at once. How long ago one is due that was left, no clause says."""
+
+    async def claim(storage: StorageAdapter) -> Claimed:
+        until = now + length
+        claimed = await storage.claim_runs(pairs, limit=limit, lease_id=lease_id, now=now, lease_until=until)
+        next_due_at = claimed.next_due_at
+        return Claimed(claimed.runs, None if next_due_at is None else max(now, next_due_at))
+
+    return claim
 
 
 def save_progress(lease: Lease, write: dict[str, Any]) -> Verb:

@@ -157,6 +157,26 @@ async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
     assert few == pytest.approx(await steps(), rel=0.05)
 
 
+@pytest.mark.parametrize("workflows", [(("w", 1),), (("other", 1), ("w", 1))], ids=["one workflow", "two workflows"])
+async def test_lower_priorities_cost_a_claim_nothing(storage: SQLiteStorage, workflows: list[tuple[str, int]]):
+    """[114] A claim that leaves due runs behind performs as many statements with two priorities as with 500."""
+    statements: list[str] = []
+
+    async def claimed(name: str) -> int:
+        writer_of(storage).set_trace_callback(statements.append)
+        assert 10 == len((await claim(storage, name, workflows=workflows, limit=10)).runs)
+        writer_of(storage).set_trace_callback(None)
+        count = len(statements)
+        statements.clear()
+        return count
+
+    await storage.create_runs([new_run(str(number), priority=number % 2) for number in range(80)])
+    few = await claimed("few")
+    await storage.create_runs([new_run(f"low {number}", priority=-number) for number in range(500)])
+
+    assert few == await claimed("many")
+
+
 async def test_ten_thousand_runs_are_one_commit(storage: SQLiteStorage):
     """Ten thousand runs are created in one transaction, and a statement or two for each."""
     statements: list[str] = []
