@@ -411,7 +411,7 @@ class MemoryStorage:
         )
         if row.status.is_terminal:
             self._tell_parent(row, now)
-        elif row.cancel_requested or any(run.has_message(kind, name) for kind, name in ending.awaits):
+        elif row.cancel_requested or run.has_any_message(ending.awaits):
             run.wake(now)
 
 
