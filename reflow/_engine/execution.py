@@ -137,12 +137,12 @@ class Execution:
         if is_cancelled:
             self.cancel()
         self._replay.start()
-        self._record_marks(self._replay)
+        self.record_marks(self._replay)
 
     def catch_up(self, most: int) -> None:
         """Feed up to so many stored entries."""
         self.replay.catch_up(most)
-        self._record_marks(self.replay)
+        self.record_marks(self.replay)
 
     def _other_arguments(self, entry: Entry, location: str) -> None:
         """The outcome stands, and that is said once; it may be a sign that the body is not deterministic."""
@@ -183,7 +183,7 @@ class Execution:
         self.draft.entries.append(entry)
         self.draft.is_cancel_delivered = True
         self.replay.feed(entry)
-        self._record_marks(self.replay)
+        self.record_marks(self.replay)
 
     # ---- taking in what happened ------------------------------------------------------------------------------------
 
@@ -448,9 +448,9 @@ class Execution:
             self._children.pop(position, None)
         replay.feed(entry, *decoded)
         if replay.marks:
-            self._record_marks(replay)
+            self.record_marks(replay)
 
-    def _record_marks(self, replay: Replay) -> None:
+    def record_marks(self, replay: Replay) -> None:
         """Right behind what led to them."""
         for change in replay.marks:
             self.draft.entries.append(patch_entry(change, self._clock.now()))

@@ -17,7 +17,8 @@ messages.
 A request to cancel the run interrupts whatever the runner waits for; the cancellation is then recorded like an outcome,
 and the program goes on from there with its clean-up. What was interrupted and is still open begins again.
 
-What can go wrong. The storage fails: the write is tried again until the lease can no longer be trusted. User code
+What can go wrong. The storage fails: the write is tried again until the lease can no longer be trusted. It cannot keep
+a value, however often it is asked: see refused.py. User code
 breaks the rules (nondeterminism, misuse, values that do not fit): the run is parked as `failed` with that error. A run
 that kills the process whenever it is taken up is parked when it was claimed too often without getting anywhere.
 """
@@ -25,7 +26,7 @@ that kills the process whenever it is taken up is parked when it was claimed too
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -33,20 +34,21 @@ from anyio import CancelScope, CapacityLimiter, Event, create_task_group
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
-from reflow._core.journal import NEVER, Entry, Journal
+from reflow._core.journal import NEVER, Entry, Journal, Timer
 from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
 from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
 from reflow._engine.perform import Perform
+from reflow._engine.refused import Refused, as_failure
 from reflow._engine.scopes import scope_probe
 from reflow._engine.teller import Teller
 from reflow._engine.transactions import Here, here
 from reflow.codec import Codec
-from reflow.errors import MisuseError, PoisonError, StorageError
+from reflow.errors import MisuseError, PoisonError, StorageError, StorageValueError
 from reflow.storage.contract import StorageAdapter
-from reflow.storage.records import Ending, Lease, RunRow, RunSignal
+from reflow.storage.records import Ending, Lease, Progress, RunRow, RunSignal
 
 __all__ = ["Runner", "Services"]
 
@@ -92,10 +94,9 @@ class Runner:
         self._workflow = workflow
         self._services = services
         self._clock = services.clock
-        codec, clock = services.codec, services.clock
-        self._teller = Teller(row, workflow, services.observers, codec, clock)
-        self._bodies = Bodies(row, services.threads, clock, self._teller, services.perform)
-        self._execution = Execution(row, workflow, codec, clock, self._bodies, self._teller, strict=services.strict)
+        self._teller = Teller(row, workflow, services.observers, services.codec, services.clock)
+        self._bodies, self._execution = self._at_the_beginning()
+        self._refused: Refused | None = None
         self._scope = CancelScope()
         self._innermost_scope: Callable[[], object]
         self._is_loaded = False
@@ -104,6 +105,12 @@ class Runner:
         # The number of the last message that the run is known to have been sent.
         self._last_message = 0
         self._broken: Exception | None = None
+
+    def _at_the_beginning(self) -> tuple[Bodies, Execution]:
+        row, services = self.row, self._services
+        codec, clock, teller = services.codec, services.clock, self._teller
+        bodies = Bodies(row, services.threads, clock, teller, services.perform)
+        return bodies, Execution(row, self._workflow, codec, clock, bodies, teller, strict=services.strict)
 
     def drop(self) -> None:
         """Stop at once, without writing: the lease is lost, or can no longer be trusted."""
@@ -168,8 +175,10 @@ class Runner:
         if not self._is_loaded:
             await self._load()
             self._is_loaded = True
-            if not observers.is_idle:
+            if not observers.is_idle and self._refused is None:
                 await self._teller.begun()
+        if self._refused is not None:
+            await self._take_in(self._refused)
         if self._is_cancel_due:
             # Not in a scope that was interrupted, nor does an ending get written in one: nobody here would hear of it.
             await checkpoint_if_cancelled()
@@ -197,7 +206,9 @@ class Runner:
 
     async def _load(self) -> None:
         row = self.row
-        if row.idle_claims > self._services.most_idle_claims:
+        if self._refused is not None:
+            await self._load_journal(self._refused.retries)
+        elif row.idle_claims > self._services.most_idle_claims:
             self._broken = PoisonError(row.run_id, row.idle_claims)
         elif row.executions == 1 and self._is_cancel_due:
             self._guarded(partial(self._execution.begin, None, is_cancelled=True))
@@ -205,13 +216,18 @@ class Runner:
             # Never claimed before, so it has no journal: the most frequent case, and one read less.
             self._guarded(self._execution.begin, None)
         else:
-            journal = await self._journal()
             self._last_message = row.last_message
-            self._guarded(self._execution.begin, journal)
-            for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
-                self._guarded(self._execution.catch_up, _ENTRIES_BETWEEN_CHECKPOINTS)
-                await checkpoint()
-            self._guarded(self._execution.take_up, journal.timers)
+            await self._load_journal()
+
+    async def _load_journal(self, retries: Sequence[Timer] = ()) -> None:
+        journal = await self._journal()
+        self._guarded(self._execution.begin, journal)
+        for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
+            self._guarded(self._execution.catch_up, _ENTRIES_BETWEEN_CHECKPOINTS)
+            await checkpoint()
+        timers = {timer.position: timer for timer in (*journal.timers, *retries)}
+        self._guarded(self._execution.take_up, list(timers.values()))
+        self._execution.draft.timers.update((timer.position, timer) for timer in retries)
 
     async def _journal(self) -> Journal:
         while True:
@@ -324,21 +340,87 @@ class Runner:
         now = self._clock.now()
         if draft.entries and now - draft.entries[0].recorded_at > _BLOCKED_US:
             _tell_blocked(self.row, draft.entries[0], now)
-        progress = draft.progress(self.lease, now, ending)
+        try:
+            await self._save(draft.progress(self.lease, now, ending))
+        except StorageValueError as error:
+            await self._start_over(error)
+        # Only now: had we been cancelled before, `_give_back` would write it.
+        draft.written()
+        if self._teller.has_news and ending is None:
+            await self._teller.written()
+
+    async def _save(self, progress: Progress) -> None:
+        """Write, and try again where it fails; not where the storage cannot keep what is in it."""
         while True:
             try:
                 held = await self._services.storage.save_progress(progress)
                 break
+            except StorageValueError:
+                raise
             except StorageError as error:
                 await self._storage_failed(error)
         if not held:
             _log.info("run %s: the lease is lost; dropped", self.row.run_id)
             self.drop()
             await checkpoint()
-        # Only now: had we been cancelled before, `_give_back` would write it.
-        draft.written()
-        if self._teller.has_news and ending is None:
-            await self._teller.written()
+
+    async def _start_over(self, error: StorageValueError) -> None:
+        """What was to be written is refused: go back to what is written, with the outcomes that bodies have given."""
+        execution, bodies = self._execution, self._bodies
+        _log.warning("run %s: %s", self.row.run_id, error)
+        while bodies.is_running:
+            await self._clock.wait(bodies.news(), None)
+        self._guarded(execution.absorb)
+        draft, before = execution.draft, self._refused
+        if before is not None and before.is_hopeless:
+            _log.warning("run %s: its failure is refused too; dropped, its lease has to run out", self.row.run_id)
+            self.drop()
+            await checkpoint()
+        if draft.is_cancel_delivered:
+            self._is_cancel_due, self._is_cancelled = True, False
+        self._refused = Refused.of(draft, error, before)
+        self._teller.forget()
+        execution.close()
+        self._bodies, self._execution = self._at_the_beginning()
+        self._broken, self._is_loaded, self.is_leaving, self._last_message = None, False, False, 0
+        self._scope.cancel()
+        await checkpoint()
+
+    async def _take_in(self, refused: Refused) -> None:
+        """Write each outcome by itself, and only then feed it: one that is refused again is replaced by a failure."""
+        if refused.is_hopeless and self._broken is None:
+            self._broken = refused.error
+        while refused.outcomes and self._broken is None:
+            entry = refused.outcomes[0]
+            if entry.position in self._execution.replay.open:
+                await self._write()
+                try:
+                    await self._save_alone(entry)
+                except StorageValueError as error:
+                    entry = refused.outcomes[0] = as_failure(entry, error, self._services.codec)
+                    try:
+                        await self._save_alone(entry)
+                    except StorageValueError as again:
+                        self._broken = again
+                        return
+                self._guarded(self._recall, entry)
+            del refused.outcomes[0]
+
+    async def _save_alone(self, entry: Entry) -> None:
+        recorded, now = self._execution.draft.recorded, self._clock.now()
+        await self._save(Progress(self.lease, now, recorded, [entry], settled=[entry.position]))
+
+    def _recall(self, entry: Entry) -> None:
+        """Feed what is written."""
+        execution, teller, position = self._execution, self._teller, entry.position
+        node = execution.replay.open[position]
+        execution.draft.recorded += 1
+        execution.draft.timers.pop(position, None)
+        execution.timers.pop(position, None)
+        if not teller.observers.is_idle:
+            teller.step_settled(node, entry, entry.started_at)
+        execution.replay.feed(entry)
+        execution.record_marks(execution.replay)
 
     async def _storage_failed(self, error: StorageError) -> None:
         """Wait before the next try. The lease keeper drops the run when the lease can no longer be trusted."""

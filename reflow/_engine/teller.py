@@ -95,6 +95,10 @@ class Teller:
             lambda: StepRetrying(**at, **of, duration_us=took, error=codec.decode(data, Failure), due_at=due_at)
         )
 
+    def forget(self) -> None:
+        """What was kept will not be written."""
+        self._kept.clear()
+
     async def written(self) -> None:
         """What was kept is on record."""
         while self._kept:

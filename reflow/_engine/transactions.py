@@ -4,7 +4,8 @@ Model. The storage keeps the outcome of such a body in a place of its own, in th
 wrote; the entry follows it, as with any step. A crash between the two finds the outcome there: the body is not called
 again. So the journal is written by its one writer, and the effect happens once.
 
-Trouble with the storage fails no step: it is asked again, until an answer comes or the run is dropped.
+Trouble with the storage fails no step: it is asked again, until an answer comes or the run is dropped. A result that it
+cannot keep does: that attempt has failed.
 
 Who performs a run says, in the run's own context, by which storage, lease and codec; the body's thread has a copy.
 """
@@ -18,7 +19,7 @@ from msgspec import Struct
 
 from reflow._core.steps import Step
 from reflow.codec import Codec
-from reflow.errors import ConfigError, StorageError
+from reflow.errors import ConfigError, StorageError, StorageValueError
 from reflow.storage.contract import StorageAdapter, Transactional
 from reflow.storage.records import Lease
 
@@ -64,7 +65,7 @@ def called_in_transaction(step: Step[Any], position: str) -> Any:
     try:
         outcome = place.storage.transact(place.lease, position, step.name, body)
     except StorageError as error:
-        if error is raised:
+        if error is raised or isinstance(error, StorageValueError):
             raise
         raise StorageTrouble(str(error)) from error
     return place.codec.decode(outcome, step.body.result_type)

@@ -12,6 +12,8 @@ X1. Whatever goes wrong surfaces as `StorageError`, with the verb and the driver
 X2. A verb whose caller is cancelled is carried out as a whole or not at all, and holds up nobody else.
 X3. What a verb was answered for is on record, and there for every verb called afterwards, through any adapter.
 X4. Bytes, text and integers of 64 bits come back exactly. Text is compared by code points.
+X5. Of a value that can never be stored, such as a text that is no Unicode or bytes that are too many, the error is a
+    `StorageValueError`: whoever asked does not ask again. Of anything that may go well another time it is not.
 """
 
 from __future__ import annotations

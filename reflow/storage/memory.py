@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from reflow._core.journal import Entry, Journal, Message, MessageKind
 from reflow._core.status import RunStatus
-from reflow.errors import StorageError
+from reflow.errors import StorageError, StorageValueError
 from reflow.storage._memory import StoredRun
 from reflow.storage.listeners import Listeners, Wake
 from reflow.storage.records import (
@@ -432,8 +432,8 @@ def _number(cursor: str) -> int:
 
 
 def _stored(verb: str, value: Any, type: type[T]) -> T:
-    """`value` as a database would give it back; StorageError where none would take it."""
+    """`value` as a database would give it back; StorageValueError where none would take it."""
     try:
         return decode(encode(value), type=type)
     except (MsgspecError, ValueError, TypeError, OverflowError) as error:
-        raise StorageError(verb, str(error)) from error
+        raise StorageValueError(verb, str(error)) from error

@@ -45,6 +45,7 @@ EXAMPLES = [
     errors.StorageAccessError("initialize", "unable to open database file"),
     errors.StorageFormatError("initialize", "file is not a database"),
     errors.StorageSchemaError("initialize", "version 7"),
+    errors.StorageValueError("save_progress", "string or blob too big"),
 ]
 each_error = pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
 
@@ -108,6 +109,7 @@ def test_codes_are_stable():
         "StorageAccessError": "storage_access",
         "StorageFormatError": "storage_format",
         "StorageSchemaError": "storage_schema",
+        "StorageValueError": "storage_value",
     } == {cls.__name__: cls.code for cls in subclasses(ReflowError)}
 
 

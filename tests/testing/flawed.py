@@ -145,6 +145,14 @@ async def as_it_is_now(storage: LogStorage, do: Do, arguments: dict[str, Any]) -
     return await do(**{**arguments, **now})
 
 
+async def as_any_other_error(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
+    """Say of a value what is said of a disk that is full."""
+    try:
+        return await do(**arguments)
+    except StorageError as error:
+        raise StorageError(error.verb, error.reason) from error
+
+
 async def with_an_error_of_its_own(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
     """Let the error of another library through."""
     try:
@@ -209,6 +217,7 @@ FLAWS = [
     Flaw("X1", "get_run", "raises what it likes", with_an_error_of_its_own),
     Flaw("X2", "save_progress", "writes twice", in_two_writes),
     tells("X4", "get_run", "trims text", lambda row: row and replace(row, run_id=row.run_id.strip())),
+    Flaw("X5", "save_progress", "says nothing of values", as_any_other_error),
     *(skips(clause, "_catch_up", None) for clause in ("B2", "C3", "D5", "X3")),
     skips("Y1", "listen", None),
 ]

@@ -13,7 +13,7 @@ from psycopg.errors import ProtocolViolation
 from psycopg.rows import tuple_row
 from psycopg.sql import Identifier
 
-from reflow.errors import StorageAccessError, StorageError
+from reflow.errors import StorageAccessError, StorageError, StorageValueError
 from reflow.storage._postgres.arrays import OVER_ARRAYS, columns
 from reflow.storage._postgres.pooler import is_direct
 from reflow.storage._postgres.values import register
@@ -36,6 +36,11 @@ _PREPARED_AFTER = 5
 _TABLE = re.compile(r"\breflow_(run|tag|entry|cut_entry|timer|message|message_id|outcome|schedule|schema)\b")
 # Classes of SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _NO_ACCESS = ("28", "42501", "3D000", "25006")
+_NO_VALUE = ("22", "54")
+# An internal error, says the server, of whatever has no code of its own.
+# A message of a gigabyte is refused: MaxAllocSize in the server's memutils.h, less what is around the values.
+_LARGEST_MESSAGE = 2**30 - 10_000
+_TOO_MUCH = "invalid memory alloc request size"
 
 
 class Server:
@@ -94,8 +99,9 @@ class Server:
         is_unreachable = verb == "open" and isinstance(error, psycopg.OperationalError)
         if is_unreachable or (isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_NO_ACCESS)):
             named = StorageAccessError(verb, text)
-        # The latter three are what the driver says of values that no column takes, such as an integer of 65 bits.
-        elif isinstance(error, (psycopg.Error, OverflowError, ValueError, TypeError)):
+        elif _is_of_value(error):
+            named = StorageValueError(verb, text)
+        elif isinstance(error, psycopg.Error):
             named = StorageError(verb, text)
         else:
             return error
@@ -127,7 +133,13 @@ class ServerDatabase:
         cursor = self._connection.cursor(binary=True)
         if self._is_shared:
             register(cursor.adapters)
-        return cursor.execute(self._text(statement), values)
+        try:
+            return cursor.execute(self._text(statement), values)
+        except psycopg.OperationalError as error:
+            if self._connection.closed and (size := _size(values)) > _LARGEST_MESSAGE:
+                # The server has hung up without a word, and would do so again.
+                raise ValueError(f"{size} bytes are too many for one statement") from error
+            raise
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
         """Perform a statement for each of `rows`; those of our verbs, by one over arrays."""
@@ -144,6 +156,21 @@ class ServerDatabase:
             there = _TABLE.sub(lambda found: f"{schema}.{found[1]}", statement.replace("?", "%b"))
             text = self._texts[statement] = there.encode()
         return text
+
+
+def _is_of_value(error: Exception) -> bool:
+    """Whether it is what driver or server say of values that no column takes, such as an integer of 65 bits, or a
+    gigabyte."""
+    if isinstance(error, psycopg.Error):
+        return (error.sqlstate or "").startswith(_NO_VALUE) or _TOO_MUCH in str(error)
+    return isinstance(error, (OverflowError, ValueError, TypeError))
+
+
+def _size(value: Any) -> int:
+    """How many bytes and characters there are, in arrays too."""
+    if isinstance(value, (bytes, str)):
+        return len(value)
+    return sum(map(_size, value)) if hasattr(value, "__iter__") else 0
 
 
 def _described(dsn: str, schema: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Literal, TypeAlias, TypeVar
 
-from reflow.errors import StorageAccessError, StorageError, StorageFormatError
+from reflow.errors import StorageAccessError, StorageError, StorageFormatError, StorageValueError
 from reflow.storage._sqlite import schema
 
 __all__ = ["Durability", "open_reader", "open_writer", "patiently", "translated"]
@@ -137,8 +137,10 @@ class translated:
             named = StorageAccessError(
                 self._verb, f"{self._path}: {error}; check the permissions of file and directory"
             )
-        # The latter three are what the driver says of values that no column takes, such as an integer of 65 bits.
-        elif isinstance(error, (sqlite3.Error, OverflowError, ValueError, TypeError)):
+        # What the driver says of values that no column takes, such as an integer of 65 bits, or a gigabyte.
+        elif isinstance(error, (sqlite3.DataError, OverflowError, ValueError, TypeError)):
+            named = StorageValueError(self._verb, f"{self._path}: {error}")
+        elif isinstance(error, sqlite3.Error):
             named = StorageError(self._verb, f"{self._path}: {error}")
         else:
             return error

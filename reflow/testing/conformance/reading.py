@@ -9,7 +9,7 @@ from anyio import CancelScope, create_task_group
 from anyio.lowlevel import checkpoint
 from msgspec.structs import replace
 
-from reflow import RunStatus, StorageAdapter
+from reflow import RunStatus, StorageAdapter, StorageError, StorageValueError
 from reflow._core.journal import Journal
 from reflow.storage.records import Ending, Lease, NewRun, RunFilter
 from reflow.testing.conformance.expectation import expect, expect_one_of
@@ -131,6 +131,32 @@ async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, an
         prune put_schedule put_schedule delete_schedule pause_schedule due_schedules fire_schedule"""
     expect(tried.split(), verbs)
     expect((["due"], []), (ids(await claim(storage)), await storage.get_messages("due", after=0)))
+
+
+async def x5_a_value_that_is_never_stored_is_told_apart(storage: StorageAdapter, another: Another) -> None:
+    """[175] A text that is no Unicode, and a number of more than 64 bits, is a StorageValueError, in a verb by itself
+    and in a write; a write that does not fit what is stored is none."""
+    bad = "\ud800"
+    lease = await hold(storage)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        bound(create, storage, new_run(bad)),
+        bound(create, storage, replace(new_run("new"), due_at=2**64)),
+        bound(storage.send_message, "r", bad, b"", now=NOW),
+        bound(storage.save_progress, progress(lease, entries=[entry("0"), entry(bad)])),
+        bound(storage.save_progress, progress(lease, timers=[timer("0", due_at=2**64)])),
+        bound(storage.save_progress, progress(lease, recorded=3, entries=[entry("3")])),
+        bound(storage.save_progress, progress(lease, entries=[entry("0")], consumed=[7])),
+    ]
+
+    errors: list[type[BaseException]] = []
+    for call in calls:
+        try:
+            await call()
+        except StorageError as error:
+            errors.append(type(error))
+
+    expect([StorageValueError] * 5 + [StorageError] * 2, errors)
+    expect(Journal([], []), await storage.get_journal("r"))
 
 
 async def x2_a_cancelled_caller_leaves_nothing_half_done(storage: StorageAdapter, another: Another) -> None:

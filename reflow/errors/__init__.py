@@ -24,6 +24,7 @@
         +-- StorageAccessError      missing directory, missing permission, read-only file
         +-- StorageFormatError      the file is not a database, or is damaged
         +-- StorageSchemaError      the tables were written by a newer Reflow
+        +-- StorageValueError       a value that the storage cannot keep, however often it is asked
 
 Control flow derives from BaseException, so that `except Exception` in a workflow cannot swallow it:
 
@@ -35,10 +36,9 @@ to do, `to_dict()`, and survives pickling.
 
 from __future__ import annotations
 
-import re
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-from msgspec import Struct
+from reflow.errors.failure import Failure
 
 __all__ = [
     "ConfigError",
@@ -62,57 +62,13 @@ __all__ = [
     "StorageError",
     "StorageFormatError",
     "StorageSchemaError",
+    "StorageValueError",
     "TestRunIncompleteError",
     "ValidationError",
     "WaitTimeoutError",
     "WorkflowCancelled",
     "WorkflowNotFoundError",
 ]
-
-
-_ExceptionClass: TypeAlias = type[BaseException]  # inside `Failure`, whose field is called so, `type` is something else
-
-
-class Failure(Struct, frozen=True, omit_defaults=True):
-    """An exception as plain data: what a journal entry and a failed run keep.
-
-    `type` is the class name and `bases` the names of all its classes, itself included: names and not import paths, so
-    that moving a module does not change what an old run says. `causes` are the `__cause__` (or `__context__`) and the
-    members of an exception group. `args` are kept where the exception is to be rebuilt. `code` is that of a
-    `ReflowError`. `position` is the place in the program where the failure was raised, where known; `raised_at` is the
-    same, of an error that is the outcome of a command and was raised at its `yield`.
-    """
-
-    type: str
-    message: str
-    traceback: str = ""
-    bases: tuple[str, ...] = ()
-    causes: tuple[Failure, ...] = ()
-    code: str | None = None
-    position: str | None = None
-    args: tuple[Any, ...] | None = None
-    raised_at: str | None = None
-
-    def is_caused_by(self, cls: _ExceptionClass) -> bool:
-        """Whether this failure, or one in its chain of causes, is a `cls`; compared by class name."""
-        return cls.__name__ in self.bases or any(cause.is_caused_by(cls) for cause in self.causes)
-
-    def __str__(self) -> str:
-        return f"{self.type}: {self.message}" if self.message else self.type
-
-    @property
-    def location(self) -> str | None:
-        """Where your code was, `file:line in function`, where known: of a failed step or child run, in its body."""
-        inner = self.causes[0].location if self.causes and self.code in ("step_failed", "run_failed") else None
-        found = re.search(r'File "(.+)", line (\d+), in (\S+)', self.traceback)
-        return inner or (f"{found[1]}:{found[2]} in {found[3]}" if found else None)
-
-    @property
-    def full_traceback(self) -> str:
-        """`traceback`, behind those of its causes. A group has those of its members in its own."""
-        causes = () if "BaseExceptionGroup" in self.bases else self.causes
-        told = [text for text in (*(cause.full_traceback for cause in causes), self.traceback) if text]
-        return "\nwhich led to:\n\n".join(told)
 
 
 class ReflowError(Exception):
@@ -463,7 +419,8 @@ class TestRunIncompleteError(ReflowError):
 
 
 class StorageError(ReflowError):
-    """The storage could not carry out `verb`; `reason` is the driver's text. No run fails because of it."""
+    """The storage could not carry out `verb`; `reason` is the driver's text. No run fails because of it, but for a
+    `StorageValueError`."""
 
     code = "storage"
 
@@ -489,6 +446,15 @@ class StorageSchemaError(StorageError):
     """The tables were written by a newer version of Reflow. They were left as they are."""
 
     code = "storage_schema"
+
+
+class StorageValueError(StorageError):
+    """A value that the storage cannot keep, such as one that is too large; to ask again is of no use.
+
+    A step whose result it is fails with a `SerializationError`; a run that cannot be written otherwise, with this one.
+    """
+
+    code = "storage_value"
 
 
 class WorkflowCancelled(BaseException):
