@@ -158,6 +158,8 @@ class Engine(Client):
     async def _close(self) -> None:
         self._worker, self._scheduler, self._tasks = self._new_worker(), self._new_scheduler(), None
         self._ends_here = None
+        # Whoever still waits for a result is told of no end any more: have them look for themselves.
+        self._ends.look()
         self._observers.end()
         with CancelScope(shield=True):
             await self._storage.close()
