@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from anyio import CancelScope, CapacityLimiter, Event, create_task_group
+from anyio import CancelScope, CapacityLimiter, Event, create_task_group, move_on_after
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
@@ -67,6 +67,7 @@ class Services(NamedTuple):
     threads: CapacityLimiter
     perform: Perform
     observers: Observers
+    lease_us: int
     most_idle_claims: int
     strict: bool
     is_known: Callable[[str, int], bool]
@@ -83,6 +84,7 @@ class Runner:
         self.ending: Ending | None = None
         self.is_leaving = False
         self.is_dropped = False
+        self._is_lost = False
         # There was news at a time when nobody here could take it in: before the run began, or when it was leaving.
         self.has_missed_news = False
         # Who has had the run here before, and has still to tell how it was left; and set when that is done, where
@@ -105,9 +107,11 @@ class Runner:
         self._last_message = 0
         self._broken: Exception | None = None
 
-    def drop(self) -> None:
-        """Stop at once, without writing: the lease is lost, or can no longer be trusted."""
+    def drop(self, *, is_lost: bool = True) -> None:
+        """Stop at once, because the lease is lost, or can no longer be trusted. In the second case it may still be
+        there when the storage answers: then the run is given back, with what has an outcome."""
         self.is_dropped = True
+        self._is_lost = self._is_lost or is_lost
         self._scope.cancel()
 
     def signal(self, news: RunSignal) -> None:
@@ -129,9 +133,11 @@ class Runner:
         the news that it has missed."""
         here.set(Here(self._services.storage, self.lease, self._services.codec))
         try:
-            if (interruption := await self._work_until_left(hear)) is not None:
-                # Not while it is being handled: it would become the context of what a body raises now.
+            interruption = await self._work_until_left(hear)
+            # Not while it is being handled: it would become the context of what a body raises now.
+            if interruption is not None or self.is_dropped:
                 await self._give_back()
+            if interruption is not None:
                 raise interruption
         finally:
             self._execution.close()
@@ -346,8 +352,9 @@ class Runner:
         await self._clock.wait(Event(), self._clock.now() + _RETRY_STORAGE_US)
 
     async def _give_back(self) -> None:
-        """The engine stops: keep what has an outcome, and let the next engine go on at once."""
-        if self.is_dropped or self.ending:
+        """The engine stops, or has had no answer for long: keep what has an outcome, and let the next claim go on at
+        once. That is worth nothing any more when the lease is over."""
+        if self._is_lost or self.ending:
             return
         execution = self._execution
         if self._is_loaded:
@@ -359,9 +366,10 @@ class Runner:
         else:
             ending = Ending(RunStatus.PENDING, self._clock.now())
         progress = execution.draft.progress(self.lease, self._clock.now(), ending)
-        with CancelScope(shield=True):
+        with move_on_after(self._services.lease_us / 1_000_000, shield=True):
             try:
                 if await self._services.storage.save_progress(progress):
+                    self.ending = ending
                     self._services.on_end(self.row.run_id, ending)
             except StorageError as error:
                 _log.warning("run %s: not given back, its lease has to run out: %s", self.row.run_id, error)

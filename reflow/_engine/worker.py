@@ -72,6 +72,7 @@ class Worker:
             CapacityLimiter(threads),
             perform,
             observers,
+            lease_us,
             most_idle_claims,
             strict,
             registry.knows,

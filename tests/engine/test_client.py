@@ -197,7 +197,7 @@ async def test_waiting_beyond_the_storage(tmp_path: Path) -> None:
     """Who waits for a result when the last engine on the storage is left is told that the storage is closed."""
 
     async def wait() -> None:
-        with pytest.raises(StorageError, match="was closed|is not open"):
+        with pytest.raises(StorageError, match=r"was closed|is not open"):
             await run.result()
 
     with fail_after(10):
