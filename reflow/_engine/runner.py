@@ -33,7 +33,7 @@ from anyio import CancelScope, CapacityLimiter, Event, create_task_group, move_o
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from reflow._core.definition import Workflow
-from reflow._core.journal import NEVER, Entry, Journal
+from reflow._core.journal import ENTRIES_AT_ONCE, NEVER, Entry, Journal
 from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
@@ -51,7 +51,6 @@ from reflow.storage.records import Ending, Lease, RunRow, RunSignal
 __all__ = ["Runner", "Services"]
 
 _RESIDENT_US = 100_000
-_ENTRIES_BETWEEN_CHECKPOINTS = 2_000
 _RETRY_STORAGE_US = 200_000
 _BLOCKED_US = 500_000
 
@@ -214,8 +213,8 @@ class Runner:
             journal = await self._journal()
             self._last_message = row.last_message
             self._guarded(self._execution.begin, journal)
-            for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
-                self._guarded(self._execution.catch_up, _ENTRIES_BETWEEN_CHECKPOINTS)
+            for _ in range(0, len(journal.entries), ENTRIES_AT_ONCE):
+                self._guarded(self._execution.catch_up, ENTRIES_AT_ONCE)
                 await checkpoint()
             self._guarded(self._execution.take_up, journal.timers)
 

@@ -64,7 +64,7 @@ async def find(
     if workflow is not None:
         # Code that no longer fits, or breaks, tells nothing; what is stored does.
         with suppress(Exception):
-            found = {standing.position: standing for standing in standings(row, journal, workflow, codec)}
+            found = {standing.position: standing for standing in await standings(row, journal, workflow, codec)}
     children: dict[str, RunRow] = {}
     for timer in [timer for timer in journal.timers if timer.kind == "child"][:_MOST_WAITS]:
         standing = found.get(timer.position)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+from anyio import create_task_group
+from anyio.lowlevel import checkpoint
 
 from reflow import (
     Client,
+    Engine,
     Failure,
     Flow,
+    MemoryStorage,
     NonDeterminismError,
     Place,
     Retry,
@@ -19,12 +24,14 @@ from reflow import (
     WorkflowNotFoundError,
     gather,
     get_logger,
+    now,
     sleep,
     step,
     wait_event,
     workflow,
 )
-from reflow._core.journal import NEVER, Timer
+from reflow._core.journal import ENTRIES_AT_ONCE, NEVER, Timer
+from reflow.testing import VirtualClock
 from tests.support.bodies import Steps, give
 from tests.support.driven import line_of
 from tests.support.parked import child_of, claim, fail, leave
@@ -425,3 +432,34 @@ async def test_looking_has_no_effect(world: World, caplog: pytest.LogCaptureFixt
 
     assert before == await world.info()
     assert (["first"], logged) == (steps.begun, len(caplog.records))
+
+
+@workflow
+def moments(number: int) -> Flow[None]:
+    """Has so many entries, and sleeps."""
+    for _ in range(number):
+        yield now()
+    yield sleep("1h")
+
+
+@pytest.mark.parametrize("look", ["get_run", "why", "where"])
+async def test_a_long_journal_lets_others_run(anyio_backend_name: str, look: str) -> None:
+    """Who looks at a run with a long journal leaves turns to everybody else meanwhile."""
+    engine = Engine(MemoryStorage(), [moments], clock=VirtualClock())
+    await engine.enqueue(moments(1), run_id="short")
+    await engine.enqueue(moments(6 * ENTRIES_AT_ONCE), run_id="long")
+    await engine.drain()
+    turns: Counter[str] = Counter()
+
+    async def others() -> None:
+        while True:
+            turns[looked_at] += 1
+            await checkpoint()
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(others)
+        for looked_at in ("short", "long"):
+            await getattr(engine, look)(looked_at)
+        tasks.cancel_scope.cancel()
+
+    assert turns["long"] >= turns["short"] + 2
