@@ -34,7 +34,7 @@ COUNT = scaled(16, long=250)
 
 
 async def test_a_jump_amid_a_step(tmp_path: Path, nursery: Nursery, anyio_backend: str) -> None:
-    """[116][115][110] When the clock jumps amid a step, its worker goes on with it, where the clock was put back for as
+    """[110][115][116] When the clock jumps amid a step, its worker goes on with it, where the clock was put back for as
     long as the step takes, beside a worker that would take it over. When the first is killed, the second does so after
     its lease; and a client that waits since before hears of the result."""
     async with create_task_group() as tasks:
