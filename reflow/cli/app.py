@@ -35,6 +35,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     try:
         match options.command:
+            case None:
+                parser().print_help(sys.stderr)
+                return 2
             case "worker":
                 return _worker(options, words)
             case "copy":

@@ -7,6 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescription
 from functools import partial
 from typing import NoReturn
 
+from reflow import __version__
 from reflow._core.duration import to_micros
 from reflow._core.status import RunStatus
 from reflow.errors import ConfigError
@@ -54,7 +55,8 @@ class _Parser(ArgumentParser):
 def parser() -> ArgumentParser:
     """The whole command line; what was parsed has the `command`, and its options by their names."""
     whole = _Parser(prog="reflow", description="Durable workflows: run them, look at their runs, move them.")
-    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    whole.add_argument("--version", action="version", version=f"reflow {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
     def add(usage: str, summary: str, description: str = "", epilog: str = "") -> ArgumentParser:
         name = usage.split()[0]
