@@ -27,16 +27,26 @@ async def why(client: Client, run_id: str) -> int:
 
 async def cancel(client: Client, run_id: str) -> int:
     """Ask for its cancellation."""
-    is_asked = await client.cancel(run_id)
-    print(f"run {run_id!r} {'is to be cancelled' if is_asked else 'is unknown or has ended; nothing was done'}")
-    return 0 if is_asked else 1
+    run = await client.handle(run_id)
+    if not await client.cancel(run_id):
+        return await _nothing_done(client, run_id)
+    is_over = (await run.info()).status.is_terminal
+    print(f"run {run_id!r} is {'cancelled' if is_over else 'to be cancelled: it cleans up first'}")
+    return 0
 
 
 async def resume(client: Client, run_id: str) -> int:
     """Let it go on."""
-    goes_on = await client.resume(run_id)
-    print(f"run {run_id!r} {'goes on' if goes_on else 'is neither failed nor cancelled; nothing was done'}")
-    return 0 if goes_on else 1
+    await client.handle(run_id)
+    if not await client.resume(run_id):
+        return await _nothing_done(client, run_id)
+    print(f"run {run_id!r} goes on")
+    return 0
+
+
+async def _nothing_done(client: Client, run_id: str) -> int:
+    print(f"nothing was done: {await client.why(run_id)}")
+    return 1
 
 
 async def prune(client: Client, older_than: Duration) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from reflow import Flow, step, workflow
+from reflow import Flow, step, wait_event, workflow
 
 
 def told(what: str) -> None:
@@ -85,6 +85,12 @@ def failing() -> Flow[None]:
 def giving(value: int) -> Flow[int]:
     """One step."""
     return (yield from step(give, value))
+
+
+@workflow
+def waiting() -> Flow[str]:
+    """Waits for an event."""
+    return (yield from wait_event("go", str))
 
 
 @workflow(name="giving")

@@ -26,7 +26,7 @@ WRONG = {
     ),
     "worker jobs:nope": (
         "reflow worker: module 'jobs' has no 'nope'; its workflows are: "
-        "failing, giving, giving_again, reading, resting, sticking, weighing"
+        "failing, giving, giving_again, reading, resting, sticking, waiting, weighing"
     ),
     "worker jobs:give": "reflow worker: jobs:give is no workflow, nor a list of them: <function give at *",
     "worker jobs:MIXED": "reflow worker: jobs:MIXED is no workflow, nor a list of them: <function give at *",

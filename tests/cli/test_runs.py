@@ -9,7 +9,7 @@ import pytest
 
 from reflow import Client, Engine, SQLiteStorage
 from reflow.cli import main
-from tests.cli.jobs import failing, giving, resting
+from tests.cli.jobs import failing, giving, resting, waiting
 
 
 @pytest.fixture
@@ -36,6 +36,11 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, lis
     return code, said.out.splitlines()
 
 
+def ids(capsys: pytest.CaptureFixture[str], *words: object) -> list[str]:
+    """The ids of the runs that `reflow runs` lists."""
+    return [line.split()[0] for line in answer(capsys, "runs", *words)[1]]
+
+
 def test_runs_are_listed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each run has a line with id, workflow, status, and its error or when it is due; the latest come first."""
     code, lines = answer(capsys, "runs", "--storage", file)
@@ -58,9 +63,7 @@ def test_runs_are_chosen(
     file: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: list[str]
 ) -> None:
     """Status, workflow and number say which."""
-    _, lines = answer(capsys, "runs", "--storage", file, *words)
-
-    assert expected == [line.split()[0] for line in lines]
+    assert expected == ids(capsys, "--storage", file, *words)
 
 
 def test_why(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,29 +73,44 @@ def test_why(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (0, True) == (code, lines[0].endswith("at position 0 with ValueError: boom"))
 
 
-def test_why_of_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`why` of an unknown run is an error of one line, with exit code 1."""
-    assert 1 == main(["why", "nothing", "--storage", str(file)])
-    assert "reflow why: there is no run 'nothing' in this storage\n" == capsys.readouterr().err
-
-
 def test_cancel(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`cancel` asks once for the end of a run; of one that has ended it says so, with exit code 1."""
+    """`cancel` ends a run that was never started there and then; of one that has ended it says so, with exit code 1."""
     first = answer(capsys, "cancel", "later", "--storage", file)
-    second = answer(capsys, "cancel", "later", "--storage", file)
+    code, [again] = answer(capsys, "cancel", "later", "--storage", file)
 
-    assert (0, ["run 'later' is to be cancelled"]) == first
-    assert (1, ["run 'later' is unknown or has ended; nothing was done"]) == second
-    assert ["later"] == [line.split()[0] for line in answer(capsys, "runs", "--status=cancelled", "--storage", file)[1]]
+    assert (0, ["run 'later' is cancelled"]) == first
+    assert (1, True) == (code, again.startswith("nothing was done: run 'later' of 'resting' was cancelled"))
+    assert ["later"] == ids(capsys, "--status=cancelled", "--storage", file)
+
+
+def test_cancel_a_run_that_has_begun(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`cancel` says of a run that has begun that it is to be cancelled, since it cleans up first."""
+
+    async def fill() -> None:
+        async with Engine(SQLiteStorage(file), [waiting]) as engine:
+            await engine.enqueue(waiting(), run_id="begun")
+            await engine.drain()
+
+    anyio.run(fill)
+    said = answer(capsys, "cancel", "begun", "--storage", file)
+
+    assert (0, ["run 'begun' is to be cancelled: it cleans up first"]) == said
 
 
 def test_resume(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`resume` lets a failed run go on; of any other it says so, with exit code 1."""
+    """`resume` lets a failed run go on; of any other it says what that does, with exit code 1."""
     first = answer(capsys, "resume", "wrong", "--storage", file)
-    second = answer(capsys, "resume", "wrong", "--storage", file)
+    code, [again] = answer(capsys, "resume", "wrong", "--storage", file)
 
     assert (0, ["run 'wrong' goes on"]) == first
-    assert (1, ["run 'wrong' is neither failed nor cancelled; nothing was done"]) == second
+    assert (1, True) == (code, again.startswith("nothing was done: run 'wrong' of 'failing' is due since"))
+
+
+@pytest.mark.parametrize("verb", ["cancel", "resume", "why"])
+def test_a_run_that_is_not_there(file: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    """Verbs on an unknown run are errors of one line, with exit code 1."""
+    assert 1 == main([verb, "nothing", "--storage", str(file)])
+    assert f"reflow {verb}: there is no run 'nothing' in this storage\n" == capsys.readouterr().err
 
 
 def test_prune(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
