@@ -79,7 +79,7 @@ async def _ask(options: Namespace) -> int:
     async with Client(existing(options.storage, options.schema)) as client:
         match options.command:
             case "runs":
-                return await runs.list_runs(client, options.status, options.workflow, options.limit)
+                return await runs.list_runs(client, options.status, options.workflow, options.tag, options.limit)
             case "why":
                 return await runs.why(client, options.run_id)
             case "cancel":

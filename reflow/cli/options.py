@@ -40,6 +40,9 @@ anything is wrong, nothing is copied.
 
 Stop all workers first. SOURCE is left as it is, so what is done to it afterwards
 is not in TARGET, and a run that goes on in both is done twice."""
+_RUNS = """\
+List runs, those created last first: a line for each, under a line that names
+the columns. Times are UTC, and a dash stands for nothing."""
 _PRUNE = """\
 Delete runs that ended longer ago than that, with all that belongs to them.
 `reflow worker --retention` does it now and then."""
@@ -83,7 +86,7 @@ def parser() -> ArgumentParser:
     copy.add_argument("target", metavar="TARGET", help="another one, new or empty")
     copy.add_argument("--schema", help="where a storage is a database: the schema of its tables (reflow)")
     copy.add_argument("--force", action="store_true", help="even if workers seem to hold runs of SOURCE")
-    runs = add("runs --storage STORAGE [options]", "list runs, those created last first")
+    runs = add("runs --storage STORAGE [options]", "list runs, those created last first", _RUNS)
     runs.add_argument(
         "--status",
         action="append",
@@ -91,6 +94,7 @@ def parser() -> ArgumentParser:
         help="in this state; may be repeated",
     )
     runs.add_argument("--workflow", help="of the workflow of this name")
+    runs.add_argument("--tag", action="append", help="with this tag; may be repeated, a run then has all")
     runs.add_argument("--limit", type=_count, metavar="N", default=50, help="how many at most; default: 50")
     why = add("why RUN_ID --storage STORAGE", "say what a run waits for, or how it ended")
     cancel = add("cancel RUN_ID --storage STORAGE", "cancel a run, with its clean-up")

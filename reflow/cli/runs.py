@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from reflow._core.duration import Duration
 from reflow._engine.client import Client
+from reflow._engine.inspection import RunSummary
+from reflow.cli.texts import columns, moment, one_line
 
 __all__ = ["cancel", "list_runs", "prune", "resume", "why"]
 
+_HEADER = ("RUN_ID", "WORKFLOW", "STATUS", "CREATED", "ENDED", "ERROR_OR_DUE")
 
-async def list_runs(client: Client, statuses: Sequence[str] | None, workflow: str | None, limit: int) -> int:
-    """A line for each run, those created last first."""
-    page = await client.list_runs(status=statuses, workflow=workflow, limit=limit)
-    for run in page.runs:
-        due = f"due {run.due_at:%Y-%m-%d %H:%M:%S}" if run.due_at else ""
-        print(f"{run.run_id}  {run.workflow}  {run.status}  {run.error or due}".rstrip())
+
+async def list_runs(
+    client: Client, statuses: Sequence[str] | None, workflow: str | None, tags: Sequence[str] | None, limit: int
+) -> int:
+    """A line for each run, those created last first, under a line that names the columns."""
+    page = await client.list_runs(status=statuses, workflow=workflow, tags=tags, limit=limit)
+    if not page.runs:
+        print("no runs", file=sys.stderr)
+        return 0
+    for line in columns([_HEADER, *map(_line, page.runs)]):
+        print(line)
     return 0
+
+
+def _line(run: RunSummary) -> Sequence[object]:
+    ended_at = run.updated_at if run.status.is_terminal else None
+    note = one_line(str(run.error)) if run.error else run.due_at and f"due {moment(run.due_at)}"
+    return run.run_id, run.workflow, run.status, moment(run.created_at), moment(ended_at), note or ""
 
 
 async def why(client: Client, run_id: str) -> int:

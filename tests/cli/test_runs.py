@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import anyio
@@ -19,7 +20,7 @@ def file(tmp_path: Path) -> Path:
     async def fill() -> None:
         async with Engine(SQLiteStorage(tmp_path / "app.db"), [giving, failing, resting]) as engine:
             await engine.enqueue(giving(7), run_id="done")
-            await engine.enqueue(failing(), run_id="wrong")
+            await engine.enqueue(failing(), run_id="wrong", tags=["vip", "eu"])
             await engine.enqueue(resting(), run_id="later", delay="52w")
             await engine.drain()
 
@@ -37,17 +38,33 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, lis
 
 
 def ids(capsys: pytest.CaptureFixture[str], *words: object) -> list[str]:
-    """The ids of the runs that `reflow runs` lists."""
-    return [line.split()[0] for line in answer(capsys, "runs", *words)[1]]
+    """The ids of the runs that `reflow runs` lists, under its header."""
+    header, *lines = answer(capsys, "runs", *words)[1]
+    assert header.startswith("RUN_ID ")
+    return [line.split()[0] for line in lines]
 
 
 def test_runs_are_listed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each run has a line with id, workflow, status, and its error or when it is due; the latest come first."""
+    """Each run has a line with id, workflow, status, when it was created and ended, and its error or when it is due;
+    the latest come first, below the names of the columns."""
     code, lines = answer(capsys, "runs", "--storage", file)
 
-    assert (0, 3) == (code, len(lines))
-    assert lines[0].startswith("later  resting  pending  due 20")
-    assert ["wrong  failing  failed  ValueError: boom", "done  giving  completed"] == lines[1:]
+    now = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    expected = [
+        "RUN_ID  WORKFLOW  STATUS     CREATED               ENDED                 ERROR_OR_DUE",
+        rf"later   resting   pending    {now}  -                     due {now}",
+        rf"wrong   failing   failed     {now}  {now}  ValueError: boom",
+        rf"done    giving    completed  {now}  {now}  -",
+    ]
+    assert (0, 4) == (code, len(lines))
+    assert [] == [line for line, pattern in zip(lines, expected, strict=True) if not re.fullmatch(pattern, line)]
+
+
+def test_no_runs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no run is as was asked, nothing is printed, and standard error says so."""
+    code = main(["runs", "--tag", "none", "--storage", str(file)])
+
+    assert (0, ("", "no runs\n")) == (code, capsys.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -56,13 +73,15 @@ def test_runs_are_listed(file: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("--status", "failed"), ["wrong"]),
         (("--status", "failed", "--status", "completed"), ["wrong", "done"]),
         (("--workflow", "giving"), ["done"]),
+        (("--tag", "vip"), ["wrong"]),
+        (("--tag", "vip", "--tag", "eu"), ["wrong"]),
         (("--limit", "2"), ["later", "wrong"]),
     ],
 )
 def test_runs_are_chosen(
     file: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], expected: list[str]
 ) -> None:
-    """Status, workflow and number say which."""
+    """Status, workflow, tags and number say which."""
     assert expected == ids(capsys, "--storage", file, *words)
 
 
