@@ -19,6 +19,7 @@ from reflow.cli.copying import copy_all
 from reflow.cli.fleet import Fleet
 from reflow.cli.loading import is_installed, load
 from reflow.cli.options import parser
+from reflow.cli.showing import show
 from reflow.cli.signals import ignored_in_the_end
 from reflow.cli.storages import existing, storage_of
 from reflow.cli.worker import WorkerEngine, work
@@ -82,6 +83,12 @@ async def _ask(options: Namespace) -> int:
                 return await runs.list_runs(client, options.status, options.workflow, options.tag, options.limit)
             case "why":
                 return await runs.why(client, options.run_id)
+            case "show":
+                return await show(client, options.run_id)
+            case "enqueue":
+                return await runs.enqueue(client, options)
+            case "send":
+                return await runs.send(client, options.run_id, options.event, options.payload, options.event_id)
             case "cancel":
                 return await runs.cancel(client, options.run_id)
             case "resume":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from reflow._core.duration import Duration
 from reflow._engine.client import Client
 from reflow._engine.inspection import RunSummary
 from reflow.cli.texts import columns, moment, one_line
 
-__all__ = ["cancel", "list_runs", "prune", "resume", "why"]
+__all__ = ["cancel", "enqueue", "list_runs", "prune", "resume", "send", "why"]
 
 _HEADER = ("RUN_ID", "WORKFLOW", "STATUS", "CREATED", "ENDED", "ERROR_OR_DUE")
 
@@ -37,6 +39,31 @@ def _line(run: RunSummary) -> Sequence[object]:
 async def why(client: Client, run_id: str) -> int:
     """What it waits for, or how it ended."""
     print(await client.why(run_id))
+    return 0
+
+
+async def enqueue(client: Client, options: Namespace) -> int:
+    """Store a run, and print its id."""
+    run = await client.enqueue(
+        options.workflow,
+        options.arguments,
+        version=options.version,
+        run_id=options.run_id,
+        idempotency_key=options.idempotency_key,
+        delay=options.delay,
+        priority=options.priority,
+        tags=options.tag,
+    )
+    print(run.run_id)
+    return 0
+
+
+async def send(client: Client, run_id: str, event: str, payload: Any, event_id: str | None) -> int:
+    """Send it an event."""
+    await client.handle(run_id)
+    if not await client.send_event(run_id, event, payload, event_id=event_id):
+        return await _nothing_done(client, run_id)
+    print(f"event {event!r} is sent to run {run_id!r}")
     return 0
 
 

@@ -88,9 +88,18 @@ def giving(value: int) -> Flow[int]:
 
 
 @workflow
-def waiting() -> Flow[str]:
-    """Waits for an event."""
-    return (yield from wait_event("go", str))
+def waiting(times: int = 1) -> Flow[str]:
+    """Waits for events."""
+    text = ""
+    for _ in range(times):
+        text = yield from wait_event("go", str, timeout="52w")
+    return text
+
+
+@workflow
+def echoing(text: str) -> Flow[str]:
+    """One step that gives a text."""
+    return (yield from step(str, text))
 
 
 @workflow(name="giving")

@@ -26,7 +26,7 @@ WRONG = {
     ),
     "worker jobs:nope": (
         "reflow worker: module 'jobs' has no 'nope'; its workflows are: "
-        "failing, giving, giving_again, reading, resting, sticking, waiting, weighing"
+        "echoing, failing, giving, giving_again, reading, resting, sticking, waiting, weighing"
     ),
     "worker jobs:give": "reflow worker: jobs:give is no workflow, nor a list of them: <function give at *",
     "worker jobs:MIXED": "reflow worker: jobs:MIXED is no workflow, nor a list of them: <function give at *",
@@ -49,6 +49,10 @@ WRONG = {
     ),
     "runs": "reflow runs: there is no file app.db",
     "runs --status done": "reflow runs: argument --status: invalid choice: 'done' *",
+    "enqueue giving {": "reflow enqueue: argument JSON: '{' is no object in JSON; write arguments by name: '{*",
+    "enqueue giving [7]": "reflow enqueue: argument JSON: '[7]' is no object in JSON; *",
+    "enqueue giving --priority x": "reflow enqueue: argument --priority: invalid int value: 'x'; *",
+    "send r go on": """reflow send: argument JSON: 'on' is no JSON; write '7', '"text"' or '{"name": 7}'; *""",
     "prune --older-than x": "reflow prune: argument --older-than: 'x' is no duration; *",
 }
 STORAGES = {
