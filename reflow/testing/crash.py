@@ -24,7 +24,7 @@ from reflow.storage.records import Lease, RunFilter, RunRow
 from reflow.testing.clock import VirtualClock
 from reflow.testing.harness import blocking, workflows_of
 from reflow.testing.sandbox import Sandbox, SentEvent
-from reflow.testing.stubs import Stubs
+from reflow.testing.stubs import StandIns, Stubs
 
 __all__ = ["VERBS", "Crash", "MortalStorage", "crash_everywhere"]
 
@@ -86,6 +86,7 @@ def crash_everywhere(
     call: Call[Any],
     *,
     stubs: Stubs | None = None,
+    real: bool = True,
     events: Iterable[SentEvent] = (),
     workflows: Iterable[Workflow[..., Any]] = (),
     start: datetime | None = None,
@@ -108,7 +109,7 @@ def crash_everywhere(
     def new_world() -> _World:
         if before_each is not None:
             before_each()
-        return _World(call, known, stubs, sent, VirtualClock(start=start), limit)
+        return _World(call, known, StandIns(stubs, clock := VirtualClock(start=start), real=real), sent, clock, limit)
 
     async def main() -> int:
         expected = await new_world().undisturbed()
@@ -130,13 +131,13 @@ class _World:
         self,
         call: Call[Any],
         workflows: tuple[Workflow[..., Any], ...],
-        stubs: Stubs | None,
+        stand_ins: StandIns,
         events: tuple[SentEvent, ...],
         clock: VirtualClock,
         limit: Duration,
     ) -> None:
         self.workflows = workflows
-        self.stubs = stubs
+        self.stand_ins = stand_ins
         self.clock = clock
         self.limit = limit
         self.storage = MemoryStorage()
@@ -218,7 +219,9 @@ class _Process(Sandbox):
 
     def __init__(self, world: _World, storage: StorageAdapter | MortalStorage) -> None:
         adapter: Any = storage
-        super().__init__(world.workflows, stubs=world.stubs, limit=world.limit, storage=adapter, clock=world.clock)
+        super().__init__(world.workflows, limit=world.limit, storage=adapter, clock=world.clock)
+        # One for all: what a stub was used for in the first process is not asked for again in the second.
+        self._stand_ins = world.stand_ins
         self.begun: list[_Place] = []
         self._told: list[tuple[int, str]] = []
         self._verbs: list[str] = getattr(storage, "verbs", [])

@@ -30,6 +30,7 @@ def run_workflow(
     call: Call[R],
     *,
     stubs: Stubs | None = None,
+    real: bool = True,
     events: Iterable[SentEvent] = (),
     workflows: Iterable[Workflow[..., Any]] = (),
     start: datetime | None = None,
@@ -40,17 +41,19 @@ def run_workflow(
     """Run `call` to its end, on memory and in virtual time, and show what came of it: `result`, or `status` and
     `error`; `journal` and `duration`.
 
-    `stubs` say what steps do instead of their bodies; a step without one runs for real, in no virtual time. `events`
-    are sent to the run. `workflows` are those of its children, as far as the module of the workflow does not have them.
-    The clock begins at `start` and goes on for no longer than `limit`. `backend` is `"asyncio"` or `"trio"`.
+    `stubs` say what steps do instead of their bodies; a step without one runs for real, in no virtual time, or, with
+    `real=False`, fails the test. `events` are sent to the run. `workflows` are those of its children, as far as the
+    module of the workflow does not have them. The clock begins at `start` and goes on for no longer than `limit`.
+    `backend` is `"asyncio"` or `"trio"`.
 
-    Raises `TestRunIncompleteError` where the run still waits and nothing more can happen, `NonDeterminismError` where
+    Raises `ConfigError` where a step ran for real and a stub that no step used is called almost as it is,
+    `TestRunIncompleteError` where the run still waits and nothing more can happen, `NonDeterminismError` where
     the code does something else when it is replayed, and what `enqueue` and `send_event` raise.
     """
     known = workflows_of(call, workflows, "run_workflow")
 
     async def main() -> Finished[R]:
-        async with Sandbox(known, stubs=stubs, start=start, limit=limit) as sandbox:
+        async with Sandbox(known, stubs=stubs, real=real, start=start, limit=limit) as sandbox:
             run = await sandbox.begin(call, run_id=run_id, events=events)
             finished = await sandbox.finished(run)
             await sandbox.check_determinism()
