@@ -92,13 +92,14 @@ def crash_everywhere(
     start: datetime | None = None,
     limit: Duration = "10000d",
     before_each: Callable[[], object] | None = None,
+    fails: bool = False,
     backend: str = "asyncio",
 ) -> int:
     """Run `call` once without a crash; then again for each point at which its process can die, and resume it there.
 
     Each time the run must end as it did without a crash, and no body may run again whose result was stored. Returns how
     many points there were. Arguments are those of `run_workflow`; `before_each` is called before each run, to put back
-    what bodies have changed.
+    what bodies have changed. A run that fails without a crash is an error, unless it `fails` because it should.
 
     The next process is there at once, by the virtual clock, so that all times are the same. Raises `AssertionError`
     that names the point and tells the story, `TestRunIncompleteError` where the run does not end even without a crash.
@@ -112,7 +113,7 @@ def crash_everywhere(
         return _World(call, known, StandIns(stubs, clock := VirtualClock(start=start), real=real), sent, clock, limit)
 
     async def main() -> int:
-        expected = await new_world().undisturbed()
+        expected = await new_world().undisturbed(fails)
         points = 0
         for after in (False, True):
             dies_at = 1
@@ -144,11 +145,18 @@ class _World:
         self._call = call
         self._events = events
 
-    async def undisturbed(self) -> str:
-        """How the run ends without a crash."""
+    async def undisturbed(self, fails: bool) -> str:
+        """How the run ends without a crash: well, unless it `fails` as it should."""
         async with _Process(self, self.storage) as process:
-            await process.finished(await process.begin(self._call, run_id=_RUN, events=self._events))
-        return await self._end()
+            run = await process.finished(await process.begin(self._call, run_id=_RUN, events=self._events))
+        end = await self._end()
+        if run.error is not None and not fails:
+            raise AssertionError(
+                f"without any crash the run is {end}; write fails=True if it should be\n{run.error.traceback}".rstrip()
+            )
+        if fails and run.error is None:
+            raise AssertionError(f"without any crash the run is {end}, and not failed as fails=True says")
+        return end
 
     async def survives(self, dies_at: int, after: bool, expected: str) -> bool:
         """Crash there and resume; False where the run ended before it came to that."""
