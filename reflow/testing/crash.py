@@ -104,6 +104,7 @@ def crash_everywhere(
     The next process is there at once, by the virtual clock, so that all times are the same. Raises `AssertionError`
     that names the point and tells the story, `TestRunIncompleteError` where the run does not end even without a crash.
     """
+    __tracebackhide__ = True
     known = workflows_of(call, workflows, "crash_everywhere")
     sent = tuple(events)
 

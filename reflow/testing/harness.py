@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 import anyio
 
-from reflow import Call, ConfigError, Duration, Workflow
+from reflow import Call, ConfigError, Duration, ReflowError, Workflow
 from reflow._core.misuse import explain_call
 from reflow._engine.script import check_no_event_loop
 from reflow.testing.sandbox import Finished, Sandbox, SentEvent
 from reflow.testing.stubs import Stubs
 
-__all__ = ["blocking", "run_workflow", "workflows_of"]
+__all__ = ["blocking", "run_workflow", "says_all", "workflows_of"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -50,6 +50,7 @@ def run_workflow(
     `TestRunIncompleteError` where the run still waits and nothing more can happen, `NonDeterminismError` where
     the code does something else when it is replayed, and what `enqueue` and `send_event` raise.
     """
+    __tracebackhide__ = True
     known = workflows_of(call, workflows, "run_workflow")
 
     async def main() -> Finished[R]:
@@ -64,10 +65,25 @@ def run_workflow(
 
 def blocking(main: Callable[[], Awaitable[T]], called: str, backend: str) -> T:
     """Run `main` in an event loop of its own."""
+    __tracebackhide__ = True
     check_no_event_loop(called, "`async with Sandbox(...) as sandbox`, and `await sandbox.execute(...)`,")
     if backend not in ("asyncio", "trio"):
         raise ConfigError(f"backend is {backend!r}; write 'asyncio' or 'trio'")
-    return anyio.run(main, backend=backend)
+    try:
+        return anyio.run(main, backend=backend)
+    except (ReflowError, AssertionError) as error:
+        if not says_all(error):
+            raise
+        # The way here, through engine and event loop, is not what anybody looks for.
+        raise error.with_traceback(None)  # noqa: B904
+
+
+def says_all(error: BaseException) -> bool:
+    """Whether an error was raised by Reflow, and not by what it calls: then where in Reflow says nothing more."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and innermost.tb_frame.f_globals.get("__name__", "").startswith("reflow.")
 
 
 def workflows_of(call: Call[Any], others: Iterable[Workflow[..., Any]], called: str) -> tuple[Workflow[..., Any], ...]:
