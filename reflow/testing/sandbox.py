@@ -24,6 +24,7 @@ from reflow import (
     Event,
     Failure,
     MemoryStorage,
+    NonDeterminismError,
     Run,
     RunCancelledError,
     RunFailedError,
@@ -95,6 +96,18 @@ def _event(given: SentEvent, codec: Codec) -> _Sent:
     declared = event if isinstance(event, Event) else Event(event)
     declared.encode(payload, codec)
     return _Sent(to_micros(after[0], what="the time of an event") if after else 0, declared.name, payload)
+
+
+def _of_the_same_code(error: NonDeterminismError, workflow: str) -> NonDeterminismError:
+    """The error with other words: nothing was changed between the run and its replay."""
+    error.message = (
+        f"workflow {workflow!r} does not do the same in the same run when it is replayed, at position "
+        f"{error.position}: recorded {error.recorded}, now {error.yielded} ({error.location}). Its code decides by "
+        "what may be different the next time: the clock, random, the order of a set, a global, or I/O outside of "
+        "steps. Take the time from now(), randomness from new_random(), and all else from steps"
+    )
+    error.args = (error.message,)
+    return error
 
 
 class Sandbox(Engine):
@@ -214,7 +227,11 @@ class Sandbox(Engine):
             page = await self.list_runs(cursor=cursor)
             for run in page.runs:
                 if (run.workflow, run.version) in self._registered.keys:
-                    assert_replays(workflows, await transcript_of(run.run_id, self._storage, self._codec))
+                    transcript = await transcript_of(run.run_id, self._storage, self._codec)
+                    try:
+                        assert_replays(workflows, transcript)
+                    except NonDeterminismError as error:
+                        raise _of_the_same_code(error, run.workflow) from None
             if (cursor := page.cursor) is None:
                 return
 

@@ -399,8 +399,11 @@ def test_code_that_would_not_do_the_same_again() -> None:
 
     with pytest.raises(NonDeterminismError, match="step 'double' with other arguments"):
         run_workflow(random_argument())
-    with pytest.raises(NonDeterminismError, match="recorded step 'step 0', now step 'step 1'"):
+    with pytest.raises(NonDeterminismError, match="recorded step 'step 0', now step 'step 1'") as caught:
         run_workflow(random_command())
+
+    assert "does not do the same in the same run when it is replayed" in str(caught.value)
+    assert (False, "step 'step 1'") == ("version=" in str(caught.value), caught.value.yielded)
 
 
 def test_other_arguments_after_a_sleep() -> None:
