@@ -114,13 +114,16 @@ def test_changed_code_fails_the_test(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    """[193] A folder without transcripts, or none at all, fails the tests: a test of nothing always passes."""
-    missing = outcome(tmp_path)
+    """[193] A folder without transcripts, or none at all, fails the test that asks for them: a test of nothing always
+    passes. Others in the same file run."""
+    tests = f"{TESTS}\n\ndef test_other():\n    pass\n"
+    missing = outcome(tmp_path, tests)
     (tmp_path / "kept").mkdir()
-    empty = outcome(tmp_path)
+    empty = outcome(tmp_path, tests)
 
-    assert [True, True] == [
-        code != 0 and "there is no transcript (*.jsonl) in" in text for code, text in (missing, empty)
+    assert [(1, True, True)] * 2 == [
+        (code, "there is no transcript (*.jsonl) in" in text, "1 passed, 1 error" in text)
+        for code, text in (missing, empty)
     ]
 
 
