@@ -6,6 +6,8 @@
     worker      one process that runs workflows until it is told to stop
     fleet       several of them, and a parent that looks after them
     copying     all runs of one storage into another
+    texts       how times, values and tables look
+    showing     all that is stored of one run
     runs        looking at runs, and steering them
     options     the commands and their options
     app         what they lead to

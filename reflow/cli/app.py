@@ -19,6 +19,7 @@ from reflow.cli.copying import copy_all
 from reflow.cli.fleet import Fleet
 from reflow.cli.loading import is_installed, load
 from reflow.cli.options import parser
+from reflow.cli.showing import show
 from reflow.cli.signals import ignored_in_the_end
 from reflow.cli.storages import existing, storage_of
 from reflow.cli.worker import WorkerEngine, work
@@ -35,6 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     try:
         match options.command:
+            case None:
+                parser().print_help(sys.stderr)
+                return 2
             case "worker":
                 return _worker(options, words)
             case "copy":
@@ -76,9 +80,15 @@ async def _ask(options: Namespace) -> int:
     async with Client(existing(options.storage, options.schema)) as client:
         match options.command:
             case "runs":
-                return await runs.list_runs(client, options.status, options.workflow, options.limit)
+                return await runs.list_runs(client, options.status, options.workflow, options.tag, options.limit)
             case "why":
                 return await runs.why(client, options.run_id)
+            case "show":
+                return await show(client, options.run_id)
+            case "enqueue":
+                return await runs.enqueue(client, options)
+            case "send":
+                return await runs.send(client, options.run_id, options.event, options.payload, options.event_id)
             case "cancel":
                 return await runs.cancel(client, options.run_id)
             case "resume":

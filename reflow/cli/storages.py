@@ -19,7 +19,7 @@ from reflow.storage._sqlite import copying
 if TYPE_CHECKING:
     from reflow.storage.postgres import PostgresStorage
 
-__all__ = ["existing", "reading", "shown", "storage_of", "writing"]
+__all__ = ["are_same", "existing", "reading", "shown", "storage_of", "writing"]
 
 _DEFAULT_SCHEMA = "reflow"
 
@@ -57,6 +57,14 @@ def writing(text: str, schema: str | None) -> AbstractContextManager[Tables]:
     return copying.writing(_path(text, None))
 
 
+def are_same(text: str, other: str) -> bool:
+    """Whether two texts name one storage: one file, by whatever path, or one database; the schema is that of both."""
+    if _is_server(text) or _is_server(other):
+        return _is_server(text) and _is_server(other) and _database(text) == _database(other)
+    one, another = _path(text, None), _path(other, None)
+    return one.resolve() == another.resolve() or (one.exists() and another.exists() and one.samefile(another))
+
+
 def shown(text: str, schema: str | None) -> str:
     """The same for messages: without a password."""
     return _postgres(text, schema).server.name if _is_server(text) else text
@@ -72,6 +80,15 @@ def _postgres(text: str, schema: str | None) -> PostgresStorage:
     from reflow.storage.postgres import PostgresStorage
 
     return PostgresStorage(text, schema=schema or _DEFAULT_SCHEMA)
+
+
+def _database(text: str) -> tuple[object, ...]:
+    """What tells databases apart, without who connects to them; one without a name is called as its user."""
+    _postgres(text, None)
+    from psycopg.conninfo import conninfo_to_dict
+
+    known = conninfo_to_dict(text)
+    return (*map(known.get, ("host", "hostaddr", "port", "service")), known.get("dbname", known.get("user")))
 
 
 def _path(text: str, schema: str | None) -> Path:

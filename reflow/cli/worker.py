@@ -54,7 +54,7 @@ class WorkerEngine(Engine):
         if ending.status is RunStatus.FAILED:
             failure = read_failure(ending.error, self._codec, f"the error of run {run_id!r}")
             place = f" at position {failure.position}" if failure.position else ""
-            _log.info("run %s failed%s: %s", run_id, place, failure)
+            _log.warning("run %s failed%s: %s", run_id, place, failure)
         elif ending.status is RunStatus.PENDING and self.is_stopping:
             self.handed_back += 1
 

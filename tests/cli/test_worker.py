@@ -167,15 +167,16 @@ def test_what_was_imported_is_no_garbage(file: Path) -> None:
 
 
 def test_the_log_level(file: Path) -> None:
-    """With another log level it says only what matters then."""
-    enqueue(file, giving(7))
+    """With another log level it says only what matters then: that a run has failed, and not that it begins or stops."""
+    enqueue(file, failing())
 
-    with started("worker", "jobs:giving", "--storage", file, "--log-level", "warning") as worker:
-        worker.until("give 7")
+    with started("worker", "jobs:failing", "--storage", file, "--log-level", "warning") as worker:
+        failed = worker.until("failed")
         worker.send(signal.SIGTERM)
         code, said = worker.left()
 
-    assert (0, f"give 7 in {worker.process.pid}\n") == (code, said)
+    assert failed.endswith(" WARNING reflow: run failing failed at position 0: ValueError: boom\n")
+    assert (0, f"give 1 in {worker.process.pid}\n{failed}") == (code, said)
 
 
 def test_retention(file: Path) -> None:
