@@ -11,14 +11,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from reflow.storage.loop import trio_here
+
 __all__ = ["scope_probe"]
 
 
 def scope_probe() -> Callable[[], object]:
     """A function that gives, for the task that runs now, what stands for its innermost cancel scope: another object
     after one was entered or left."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if (trio := trio_here()) is not None:
         task = trio.lowlevel.current_task()
         return lambda: task._cancel_status
     states: Any = sys.modules["anyio._backends._asyncio"]._task_states
