@@ -78,7 +78,11 @@ class LeaseKeeper:
             runner = self.held.get(lease)
             # A run that is just leaving may have ended its lease itself, in the same batch; its own write will tell.
             if runner and not runner.is_leaving:
-                _log.warning("run %s: another engine has taken it over; dropped here", lease.run_id)
+                _log.warning(
+                    "run %s: another engine has taken it over; dropped here. Did the event loop, or the process, stand "
+                    "still for longer than the lease?",
+                    lease.run_id,
+                )
                 runner.drop()
 
     async def _watch(self) -> None:

@@ -20,12 +20,12 @@ from anyio import (
     get_cancelled_exc_class,
     to_thread,
 )
-from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
 from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
+from reflow._engine.scopes import checkpoint_if_cancelled
 from reflow._engine.transactions import StorageTrouble, called_in_transaction
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 
@@ -147,6 +147,8 @@ async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
     # A body that returned although it was cancelled was too late all the same.
     if result is not None and not scope.cancel_called:
         return result
+    # The group swallows asyncio's own cancellation where it reached the other task first.
+    await checkpoint_if_cancelled()
     limit_s = limit_us / 1_000_000
     failure = Failure(
         "StepTimeoutError",

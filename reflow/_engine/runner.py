@@ -30,7 +30,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from anyio import CancelScope, CapacityLimiter, Event, create_task_group, move_on_after
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from reflow._core.definition import Workflow
 from reflow._core.journal import ENTRIES_AT_ONCE, NEVER, Entry, Journal
@@ -40,7 +40,7 @@ from reflow._engine.clock import Clock
 from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
 from reflow._engine.perform import Perform
-from reflow._engine.scopes import scope_probe
+from reflow._engine.scopes import checkpoint_if_cancelled, is_foreign, scope_probe
 from reflow._engine.teller import Teller
 from reflow._engine.transactions import Here, here
 from reflow.codec import Codec
@@ -160,6 +160,8 @@ class Runner:
         except Exception:
             raise
         except BaseException as error:
+            if is_foreign(error):
+                raise RuntimeError("the engine awaited something that was cancelled") from error
             return error
 
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
@@ -282,6 +284,8 @@ class Runner:
                 await self._clock.wait(arrived, None if due == NEVER else due)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
             tasks.cancel_scope.cancel()
+        # The group swallows asyncio's own cancellation where it reached another task first.
+        await checkpoint_if_cancelled()
         bodies.interrupted()
 
     async def _read_messages(self) -> None:

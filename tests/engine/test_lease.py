@@ -160,7 +160,10 @@ async def test_a_lost_lease_drops_the_run(world: World, shape: str, caplog: pyte
     after = await world.storage.get_run("r")
 
     assert before == after
-    assert ["run r: another engine has taken it over; dropped here"] == caplog.messages
+    assert [
+        "run r: another engine has taken it over; dropped here. Did the event loop, or the process, stand still for "
+        "longer than the lease?"
+    ] == caplog.messages
 
 
 @pytest.mark.parametrize("shape", ["flow", "side_by_side"])
