@@ -33,8 +33,6 @@ IN_BODIES = scaled(4, long=50)
 # An idle worker has come to the last of them after a few seconds.
 POINTS = range(1, 131)
 AT_POINTS = scaled(6, long=len(POINTS))
-# Longer than anybody waits for a lock, or not.
-LOCKED_S = scaled(2, long=65)
 # How a zombie hears that it is one.
 REFUSALS = {"a write": "the lease is lost; dropped", "a heartbeat": "another engine has taken it over; dropped here"}
 
