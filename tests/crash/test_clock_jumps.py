@@ -34,7 +34,7 @@ COUNT = scaled(16, long=100)
 
 
 async def test_a_jump_amid_a_step(tmp_path: Path, nursery: Nursery, anyio_backend: str) -> None:
-    """[116][115][110] When the clock jumps amid a step, its worker goes on with it, where the clock was put back for as
+    """[110][115][116] When the clock jumps amid a step, its worker goes on with it, where the clock was put back for as
     long as the step takes, beside a worker that would take it over. When the first is killed, the second does so after
     its lease; and a client that waits since before hears of the result."""
     async with create_task_group() as tasks:
@@ -106,8 +106,8 @@ async def test_a_fleet_whose_clocks_jump(tmp_path: Path, nursery: Nursery, anyio
         for file in files[1:]:
             stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005, clock=file))
         for _ in range(COUNT):
-            await workload.grow()
             await workload.disturb()
+            await workload.grow()
             before, seen = finished(fleet.database), fleet.began_count()
             clocks = [here, *theirs] if whose == "all" else [dice.choice(theirs)]
             # Home again at the next: whoever strays further and further ahead or behind works less and less.

@@ -72,7 +72,7 @@ class Workload:
         """So many more, if there is not enough to do: a kill has to hit somebody who is at work."""
         counts = statuses(self._fleet.database)
         if sum(counts.get(status, 0) for status in (RunStatus.PENDING, RunStatus.RUNNING)) < RUNS // 4:
-            first, self.count = self.count, self.count + (RUNS // 3 if self.count else RUNS)
+            first, self.count = self.count, self.count + RUNS
             for number in range(first, self.count):
                 call = KINDS[number % len(KINDS)](number)
                 await self._client.enqueue(call, run_id=f"run-{number}")
@@ -81,7 +81,7 @@ class Workload:
 
     async def disturb(self) -> None:
         """Send a few runs an event, and cancel others."""
-        for number in self._dice.sample(sorted(self._sent), min(RUNS // 4, len(self._sent))):
+        for number in self._dice.sample(sorted(self._sent), min(RUNS // 8, len(self._sent))):
             await self._tell(number)
 
     async def finish(self) -> None:
@@ -128,8 +128,8 @@ async def test_a_fleet_under_fire(tmp_path: Path, nursery: Nursery, anyio_backen
         workload = Workload(fleet, client, dice)
         workers = [stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005)) for _ in range(WORKERS)]
         for _ in range(KILLS):
-            await workload.grow()
             await workload.disturb()
+            await workload.grow()
             before = finished(fleet.database)
             seen = fleet.began_count()
             fleet.wait_for_bodies(seen + dice.randint(1, 40), limit_s=0.5)
