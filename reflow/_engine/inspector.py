@@ -83,7 +83,10 @@ class Inspector(Access):
         at hand. `RunNotFoundError` where there is no such run."""
         row = await self._row(run_id)
         claimers = self._claimers(row.workflow)
-        findings = await find(self._storage, row, self._workflow_of(row), claimers, self._codec, self._clock.now())
+        known = self._registry.names if self._registry else ()
+        findings = await find(
+            self._storage, row, self._workflow_of(row), claimers, self._codec, self._clock.now(), known
+        )
         return why(row, findings, self._codec)
 
     async def where(self, run_id: str, *, variables: bool = False) -> tuple[Standing, ...]:

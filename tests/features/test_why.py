@@ -147,6 +147,31 @@ async def test_no_engine_at_all(world: World) -> None:
     assert f"{due}: this one is not running" == await why(world, "r", quick)
 
 
+@pytest.mark.parametrize("name", ["qiuck", "quikc"])
+async def test_a_misspelt_workflow(world: World, name: str) -> None:
+    """[145] A run of a workflow that nobody has ever begun names the one that may be meant: of those that this engine
+    has, and of those that have run in this storage."""
+    client = Client(world.storage, clock=world.clock)
+    await client.enqueue(name, {"value": 1}, run_id="r")
+    wanted = f"run 'r' of {name!r} is due since {NOW} and waits for an engine that has version 1 of {name!r}"
+
+    assert f"{wanted}: this one has no version of it; was 'quick' meant?" == await why(world, "r", sleeper, quick)
+    assert f"{wanted}: this one has no version of it" == await why(world, "r", sleeper)
+    await world.settle(quick(1), run_id="done")
+    assert f"{wanted} and a free slot; was 'quick' meant?" == await client.why("r")
+
+
+async def test_a_workflow_that_is_called_almost_so(world: World) -> None:
+    """[145] Where runs of a workflow were begun before, its name is right, and no other is named."""
+    client = Client(world.storage, clock=world.clock)
+    await world.settle(quick(1), run_id="done")
+    await client.enqueue("quicks", {"value": 1}, run_id="begun")
+    await client.cancel("begun")
+    await client.enqueue("quicks", {"value": 1}, run_id="r")
+
+    assert (await client.why("r")).endswith("that has version 1 of 'quicks' and a free slot")
+
+
 async def test_no_free_slot(world: World) -> None:
     """[145] A due run waits for a free slot where all are taken."""
     steps = Steps("held")
