@@ -1,6 +1,7 @@
 """The command line: `reflow`, or `python -m reflow`.
 
     loading     what `module:workflow` names
+    looking     a file that is only looked at
     storages    what `--storage` names
     signals     what stops workers
     worker      one process that runs workflows until it is told to stop

@@ -27,6 +27,7 @@ from reflow.errors import ConfigError, ReflowError
 
 __all__ = ["main"]
 
+_LOOKING = ("runs", "show", "why")
 _LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
@@ -77,7 +78,8 @@ def _worker(options: Namespace, words: Sequence[str]) -> int:
 
 
 async def _ask(options: Namespace) -> int:
-    async with Client(existing(options.storage, options.schema)) as client:
+    storage = existing(options.storage, options.schema, looks=options.command in _LOOKING)
+    async with Client(storage) as client:
         match options.command:
             case "runs":
                 return await runs.list_runs(client, options.status, options.workflow, options.tag, options.limit)

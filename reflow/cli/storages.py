@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reflow.cli.loading import is_installed
+from reflow.cli.looking import LookedAtFile
 from reflow.errors import ConfigError
 from reflow.storage import SQLiteStorage, StorageAdapter
 from reflow.storage._sql.copying import Tables
@@ -29,11 +30,15 @@ def storage_of(text: str, schema: str | None) -> StorageAdapter:
     return _postgres(text, schema) if _is_server(text) else SQLiteStorage(_path(text, schema))
 
 
-def existing(text: str, schema: str | None) -> StorageAdapter:
-    """The same, for verbs that would find nothing in a new file: a slip of the pen makes none."""
+def existing(text: str, schema: str | None, *, looks: bool) -> StorageAdapter:
+    """The same, for verbs that would find nothing in a new file: a slip of the pen makes none. One that only `looks`
+    may look at a file that it may not write."""
     storage = storage_of(text, schema)
-    if isinstance(storage, SQLiteStorage) and not storage.path.is_file():
-        raise ConfigError(f"there is no file {storage.path}")
+    if isinstance(storage, SQLiteStorage):
+        if not storage.path.is_file():
+            raise ConfigError(f"there is no file {storage.path}")
+        if looks:
+            return LookedAtFile(storage.path)
     return storage
 
 
