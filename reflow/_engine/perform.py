@@ -25,6 +25,7 @@ from msgspec import Struct
 from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
+from reflow._engine.places import Place
 from reflow._engine.scopes import checkpoint_if_cancelled
 from reflow._engine.transactions import StorageTrouble, called_in_transaction
 from reflow.errors import ConfigError, Failure, StepTimeoutError
@@ -84,23 +85,24 @@ async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clo
     """Run the body of `step` once. Only cancellation from outside comes out as an exception, and Ctrl-C."""
     token = _current.set(info)
     try:
-        if not step.body.is_async:
-            # Waiting for a free thread is not the body's time.
-            async with threads:
-                return await (_body(step, clock) if step.timeout_us is None else _timed_body(step, info, clock))
-        return await (_body(step, clock) if step.timeout_us is None else _timed_body(step, info, clock))
+        if step.body.is_async:
+            return await _in_time(step, info, clock, None)
+        # Waiting for a free thread is not the body's time.
+        async with Place(threads) as place:
+            return await _in_time(step, info, clock, place)
     finally:
         _current.reset(token)
 
 
-async def _body(step: Step[Any], clock: Clock) -> Attempt:
+async def _body(step: Step[Any], clock: Clock, place: Place | None) -> Attempt:
     try:
-        if step.body.is_async:
+        if place is None:
             return Attempt(await step.fn(*step.args, **step.kwargs), None)
         while True:
             try:
                 # The caller holds its place among the threads; anyio's own limit is for others.
-                value = await to_thread.run_sync(_called, step, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+                limiter = CapacityLimiter(1)
+                value = await to_thread.run_sync(place.call, _called, step, limiter=limiter, abandon_on_cancel=True)
                 return Attempt(value, None)
             except StorageTrouble as trouble:
                 _log.warning("transaction %r: %s; trying again", step.name, trouble)
@@ -126,9 +128,10 @@ def _called(step: Step[Any]) -> Any:
     return value
 
 
-async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
+async def _in_time(step: Step[Any], info: StepInfo, clock: Clock, place: Place | None) -> Attempt:
     limit_us = step.timeout_us
-    assert limit_us is not None, "called for a step with a limit"
+    if limit_us is None:
+        return await _body(step, clock, place)
     over = Event()
     result: Attempt | None = None
     with CancelScope() as scope:
@@ -142,7 +145,7 @@ async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
 
             deadline = clock.now() + limit_us
             watch.start_soon(expire)
-            result = await _body(step, clock)
+            result = await _body(step, clock, place)
             over.set()
     # A body that returned although it was cancelled was too late all the same.
     if result is not None and not scope.cancel_called:
