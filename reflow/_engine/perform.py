@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeAlias
 
 from anyio import (
@@ -25,6 +25,7 @@ from msgspec import Struct
 from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
+from reflow._engine.contexts import within
 from reflow._engine.places import Place
 from reflow._engine.scopes import checkpoint_if_cancelled
 from reflow._engine.transactions import StorageTrouble, called_in_transaction
@@ -81,17 +82,24 @@ def current_step() -> StepInfo:
     return info
 
 
-async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
-    """Run the body of `step` once. Only cancellation from outside comes out as an exception, and Ctrl-C."""
-    token = _current.set(info)
-    try:
-        if step.body.is_async:
-            return await _in_time(step, info, clock, None)
-        # Waiting for a free thread is not the body's time.
-        async with Place(threads) as place:
-            return await _in_time(step, info, clock, place)
-    finally:
-        _current.reset(token)
+def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Awaitable[Attempt]:
+    """Run the body of `step` once, in a copy of this context, so that no other body sees what it sets. Only
+    cancellation from outside comes out as an exception, and Ctrl-C."""
+    context = copy_context()
+    context.run(_current.set, info)
+    if not step.body.is_async:
+        made = _in_a_thread(step, info, threads, clock)
+    elif step.timeout_us is None:
+        made = _body(step, clock, None)
+    else:
+        made = _timed_body(step, info, clock, None)
+    return within(context, made)
+
+
+async def _in_a_thread(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
+    # Waiting for a free thread is not the body's time.
+    async with Place(threads) as place:
+        return await (_body(step, clock, place) if step.timeout_us is None else _timed_body(step, info, clock, place))
 
 
 async def _body(step: Step[Any], clock: Clock, place: Place | None) -> Attempt:
@@ -128,10 +136,9 @@ def _called(step: Step[Any]) -> Any:
     return value
 
 
-async def _in_time(step: Step[Any], info: StepInfo, clock: Clock, place: Place | None) -> Attempt:
+async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock, place: Place | None) -> Attempt:
     limit_us = step.timeout_us
-    if limit_us is None:
-        return await _body(step, clock, place)
+    assert limit_us is not None, "called for a step with a limit"
     over = Event()
     result: Attempt | None = None
     with CancelScope() as scope:
