@@ -266,7 +266,8 @@ class Client(Inspector, Schedules):
         return asked
 
     async def resume(self, run_id: str, *, at: str | None = None) -> bool:
-        """Let a failed or cancelled run go on; False, and without effect, for any other.
+        """Let a failed or cancelled run go on; False, and without effect, for any other, and where somebody else has
+        let it go on meanwhile, also when it has failed again since.
 
         What is in its journal stays, up to the entry from which its error stems (of a cancelled run, up to where it was
         cancelled); what comes after is done again. An error of the workflow's own code takes nothing away: mend the

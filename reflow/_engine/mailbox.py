@@ -6,7 +6,7 @@ in the same write that records it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 
 from reflow._core.journal import Message, MessageKind
@@ -20,7 +20,9 @@ class Mailbox:
     def __init__(self) -> None:
         self.seen = 0
         self._messages: dict[tuple[MessageKind, str], deque[Message]] = {}
-        self._waiting: dict[tuple[MessageKind, str], deque[str]] = {}
+        # The positions that wait for each, in order; and what each waits for, so that none is looked for among many.
+        self._waiting: dict[tuple[MessageKind, str], OrderedDict[str, None]] = {}
+        self._awaited: dict[str, tuple[MessageKind, str]] = {}
 
     @property
     def awaits(self) -> tuple[tuple[MessageKind, str], ...]:
@@ -46,23 +48,23 @@ class Mailbox:
 
     def expect(self, kind: MessageKind, name: str, position: str) -> None:
         """Have the command at `position` wait for one."""
-        self._waiting.setdefault((kind, name), deque()).append(position)
+        self._awaited[position] = kind, name
+        self._waiting.setdefault((kind, name), OrderedDict())[position] = None
 
     def forget(self, position: str) -> None:
         """Let the command there wait no more."""
-        for key, positions in self._waiting.items():
-            if position in positions:
-                positions.remove(position)
-                if not positions:
-                    del self._waiting[key]
-                return
+        if key := self._awaited.pop(position, None):
+            positions = self._waiting[key]
+            del positions[position]
+            if not positions:
+                del self._waiting[key]
 
     def deliveries(self) -> Iterator[tuple[str, Message]]:
         """Each message that somebody waits for, taken for the position that has waited longest."""
         for key in [key for key in self._waiting if key in self._messages]:
             # A delivery may change who waits.
             while key in self._messages and key in self._waiting:
-                position = self._waiting[key][0]
+                position = next(iter(self._waiting[key]))
                 self.forget(position)
                 message = self.take(*key)
                 assert message is not None, "there is one"

@@ -27,7 +27,8 @@ def is_resumable(row: RunRow | None) -> bool:
 
 
 async def resume(storage: StorageAdapter, row: RunRow, codec: Codec, now: int, at: str | None = None) -> bool:
-    """Let a run go on, with its children; False where it does already."""
+    """Let a run go on, with its children; False where it does already, or has since `row` was read: where its journal
+    is to be cut was worked out from what somebody else has replaced, and what was recorded since is good."""
     failure = None if row.error is None else read_failure(row.error, codec, f"the error of run {row.run_id!r}")
     journal = await storage.get_journal(row.run_id)
     keep = cut_of(journal.entries, failure, at=at)
@@ -35,7 +36,9 @@ async def resume(storage: StorageAdapter, row: RunRow, codec: Codec, now: int, a
         cut = journal.entries[keep]
         for child in await _children_of(storage, row.run_id, cut, codec):
             await resume(storage, child, codec, now)
-    return await storage.resume_run(row.run_id, keep=keep, now=now)
+    return await storage.resume_run(
+        row.run_id, generation=row.generation, executions=row.executions, keep=keep, now=now
+    )
 
 
 async def _children_of(storage: StorageAdapter, run_id: str, cut: Entry, codec: Codec) -> list[RunRow]:

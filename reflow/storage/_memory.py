@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -47,6 +48,11 @@ class StoredRun(Struct, eq=False):
     def has_message(self, kind: MessageKind, name: str) -> bool:
         """Whether a message of this kind and name is in its mailbox."""
         return any((message.kind, message.name) == (kind, name) for message in self.messages.values())
+
+    def has_any_message(self, names: Sequence[tuple[MessageKind, str]]) -> bool:
+        """Whether a message of one of these kinds and names is in its mailbox."""
+        there = {(message.kind, message.name) for message in self.messages.values()}
+        return not there.isdisjoint(names)
 
     def forget_children(self) -> None:
         """Drop what its children have told it."""

@@ -86,8 +86,8 @@ class StorageAdapter(Protocol):
         D4. A claimed run is `running` under `lease_id`, due again at `lease_until`, and counts one execution and one
             idle claim more.
         D5. Of several claimers exactly one gets a run.
-        D6. `next_due_at` is the least `due_at` of the named runs that were not claimed; at or before `now` when
-            `limit` left due ones behind.
+        D6. `next_due_at` is the least `due_at` of the named runs that were not claimed; where `limit` left due ones
+            behind, that of one of them will do.
         """
         ...
 
@@ -179,13 +179,15 @@ class StorageAdapter(Protocol):
         """
         ...
 
-    async def resume_run(self, run_id: str, *, keep: int, now: int) -> bool:
-        """Let a failed or cancelled run go on; False, and nothing done, for any other.
+    async def resume_run(self, run_id: str, *, generation: int, executions: int, keep: int, now: int) -> bool:
+        """Let a failed or cancelled run go on; False, and nothing done, for any other, or where it is not as expected.
 
         M1. It is pending, due at `now`, with no output, no error, no idle claims, and no cancellation requested or
             delivered.
         M2. The first `keep` entries stay. The others move to the cut entries; timers and messages of children go,
             events stay.
+        M3. It is as expected where `generation` and `executions` are those of its row. So what `keep` was worked out
+            from is what is cut, however often the run went on and failed again meanwhile.
         """
         ...
 

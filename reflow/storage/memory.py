@@ -202,12 +202,16 @@ class MemoryStorage:
             if run and (run.row.cancel_requested or run.messages)
         ]
 
-    async def resume_run(self, run_id: str, *, keep: int, now: int) -> bool:
+    async def resume_run(self, run_id: str, *, generation: int, executions: int, keep: int, now: int) -> bool:
         """Clauses M."""
         await checkpoint()
-        run_id, keep, now = _stored("resume_run", (run_id, keep, now), tuple[str, int, int])
+        run_id, generation, executions, keep, now = _stored(
+            "resume_run", (run_id, generation, executions, keep, now), tuple[str, int, int, int, int]
+        )
         run = self._runs.get(run_id)
         if run is None or run.row.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+            return False
+        if (run.row.generation, run.row.executions) != (generation, executions):
             return False
         run.cut.extend(run.entries[keep:])
         del run.entries[keep:]
@@ -407,7 +411,7 @@ class MemoryStorage:
         )
         if row.status.is_terminal:
             self._tell_parent(row, now)
-        elif row.cancel_requested or any(run.has_message(kind, name) for kind, name in ending.awaits):
+        elif row.cancel_requested or run.has_any_message(ending.awaits):
             run.wake(now)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,35 @@ def test_what_was_read_before_is_not_taken_again():
     mailbox.expect(EVENT, "a", "1")
 
     assert ([("0", 1), ("1", 2)], message(3)) == (delivered(mailbox), mailbox.take(EVENT, "a"))
+
+
+class Position(str):
+    """One that counts how often it is compared with another."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Position.compared += 1
+        return super().__eq__(other)
+
+
+@pytest.mark.parametrize("names", [1, 1_000])
+def test_each_of_many_costs_the_same(names: int):
+    """Whoever waits beside a thousand others, for one name or each for one of its own, is found without looking at
+    them."""
+    mailbox = Mailbox()
+    positions = [Position(number) for number in range(1_000)]
+    Position.compared = 0
+    for number, position in enumerate(positions):
+        mailbox.expect(CHILD, str(number % names), position)
+    mailbox.put([message(number + 1, str(number % names), CHILD) for number in range(500)])
+    given = len(delivered(mailbox))
+    for position in reversed(positions):
+        mailbox.forget(position)
+
+    assert (500, ()) == (given, mailbox.awaits)
+    assert Position.compared < 3_000
 
 
 def test_who_forgets_is_given_nothing():

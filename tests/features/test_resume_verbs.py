@@ -19,7 +19,7 @@ from reflow import (
     step,
     workflow,
 )
-from reflow._core.journal import CANCEL, Entry, cancel_entry
+from reflow._core.journal import CANCEL, Entry, Journal, cancel_entry
 from reflow.storage.records import Ending, Lease, Progress
 from tests.support.bodies import Steps
 from tests.support.parked import child_of, claim, fail, leave
@@ -253,6 +253,33 @@ async def family(world: World, *ids: str) -> None:
 async def statuses(world: World, *ids: str) -> list[RunStatus]:
     """The states of these runs."""
     return [(await world.info(run_id)).status for run_id in ids]
+
+
+async def test_who_comes_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[137][141] A resume that was overtaken by another, after which the run failed further on, is told False and takes
+    nothing away of what was stored since."""
+    steps = Steps()
+    steps.broken.add("first")
+    flow = two_steps(steps)
+    await world.settle(flow())
+    steps.broken = {"second"}
+    engine = world.engine(flow)
+    read, answers = world.storage.get_journal, []
+
+    async def overtaken(run_id: str) -> Journal:
+        journal = await read(run_id)
+        monkeypatch.undo()
+        answers.append(await world.resume())
+        await engine.drain()
+        return journal
+
+    monkeypatch.setattr(world.storage, "get_journal", overtaken)
+    answers.append(await world.resume())
+    await engine.drain()
+
+    assert [True, False] == answers
+    assert ["first", "first", "second"] == steps.begun
+    assert RunStatus.FAILED == (await world.info()).status
 
 
 async def test_a_failed_child(world: World) -> None:

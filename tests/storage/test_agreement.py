@@ -143,8 +143,15 @@ async def pages(storage: StorageAdapter, filter: RunFilter, limit: int) -> list[
 
 
 def claim_runs(pairs: list[tuple[str, int]], limit: int, lease_id: str, now: int, length: int) -> Verb:
-    """A claim, perhaps with a lease that is over at once."""
-    return lambda storage: storage.claim_runs(pairs, limit=limit, lease_id=lease_id, now=now, lease_until=now + length)
+    """A claim, perhaps with a lease that is over at once. How long ago one is due that was left, no clause says."""
+
+    async def claim(storage: StorageAdapter) -> Claimed:
+        until = now + length
+        claimed = await storage.claim_runs(pairs, limit=limit, lease_id=lease_id, now=now, lease_until=until)
+        next_due_at = claimed.next_due_at
+        return Claimed(claimed.runs, None if next_due_at is None else max(now, next_due_at))
+
+    return claim
 
 
 def save_progress(lease: Lease, write: dict[str, Any]) -> Verb:
@@ -301,10 +308,14 @@ class Agreement(RuleBasedStateMachine):
         """Request the cancellation of a run."""
         self.put(lambda storage: storage.request_cancel(run_id, now=now))
 
-    @rule(run_id=run_ids, keep=st.integers(0, 3), now=instants)
-    def resume(self, run_id: str, keep: int, now: int) -> None:
-        """Resume a run."""
-        self.put(lambda storage: storage.resume_run(run_id, keep=keep, now=now))
+    @rule(run_id=run_ids, keep=st.integers(0, 3), now=instants, late=st.sampled_from((0, 0, 0, 1)))
+    def resume(self, run_id: str, keep: int, now: int, late: int) -> None:
+        """Resume a run, as it is or as it was one execution ago."""
+        row = self.portal.call(self.memory.get_run, run_id)
+        generation, executions = (row.generation, row.executions - late) if row else (0, 0)
+        self.put(
+            lambda storage: storage.resume_run(run_id, generation=generation, executions=executions, keep=keep, now=now)
+        )
 
     @rule(before=instants, statuses=statuses, limit=st.integers(0, 3))
     def prune(self, before: int, statuses: tuple[RunStatus, ...], limit: int) -> None:

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec import json
 from msgspec.structs import replace
 
 from reflow import RunStatus, SQLiteStorage
 from reflow._core.journal import MessageKind
+from reflow.storage._sql.verbs import mailbox
 from reflow.storage._sql.verbs.rows import SCHEDULE
 from reflow.storage.records import Continued, Ending, Lease, RunFilter
 from reflow.testing.conformance.words import (
@@ -18,9 +20,11 @@ from reflow.testing.conformance.words import (
     create,
     entry,
     hold,
+    ids,
     new_run,
     opened,
     progress,
+    resume,
     schedule,
     state,
     timer,
@@ -86,7 +90,7 @@ async def call_every_verb(storage: SQLiteStorage) -> None:
     await claim(storage, "second", workflows=[("w", 1), ("other", 2)])
     await storage.heartbeat([Lease("r", "second")], lease_until=1)
     await storage.save_progress(progress(Lease("r", "second"), ending=Ending(RunStatus.FAILED)))
-    await storage.resume_run("r", keep=0, now=NOW)
+    await resume(storage)
     await storage.request_cancel("r", now=NOW)
     await storage.get_cut_entries("r")
     await claim(storage, "third")
@@ -156,6 +160,26 @@ async def test_the_backlog_costs_a_claim_nothing(storage: SQLiteStorage):
     assert few == pytest.approx(await steps(), rel=0.05)
 
 
+@pytest.mark.parametrize("workflows", [(("w", 1),), (("other", 1), ("w", 1))], ids=["one workflow", "two workflows"])
+async def test_lower_priorities_cost_a_claim_nothing(storage: SQLiteStorage, workflows: list[tuple[str, int]]):
+    """[114] A claim that leaves due runs behind performs as many statements with two priorities as with 500."""
+    statements: list[str] = []
+
+    async def claimed(name: str) -> int:
+        writer_of(storage).set_trace_callback(statements.append)
+        assert 10 == len((await claim(storage, name, workflows=workflows, limit=10)).runs)
+        writer_of(storage).set_trace_callback(None)
+        count = len(statements)
+        statements.clear()
+        return count
+
+    await storage.create_runs([new_run(str(number), priority=number % 2) for number in range(80)])
+    few = await claimed("few")
+    await storage.create_runs([new_run(f"low {number}", priority=-number) for number in range(500)])
+
+    assert few == await claimed("many")
+
+
 async def test_ten_thousand_runs_are_one_commit(storage: SQLiteStorage):
     """Ten thousand runs are created in one transaction, and a statement or two for each."""
     statements: list[str] = []
@@ -167,6 +191,32 @@ async def test_ten_thousand_runs_are_one_commit(storage: SQLiteStorage):
     assert 10_000 == sum(created for _, created in answers)
     assert ["begin immediate", "commit"] == [text for text in statements if "reflow_" not in text]
     assert 10_000 == len(statements) - 2
+
+
+async def test_what_a_run_awaits_is_read_until_it_is_due(storage: SQLiteStorage, monkeypatch: pytest.MonkeyPatch):
+    """A run that waits for many others learns from the first that ends that it is due; for those that end after it,
+    what it awaits is not read again, nor while somebody holds it."""
+    lease = await hold(storage)
+    children = [new_run(str(number), parent="r", parent_position=str(number)) for number in range(100)]
+    awaits = tuple((MessageKind.CHILD, str(number)) for number in range(100))
+    ending = Ending(RunStatus.WAITING, awaits=awaits)
+    await storage.save_progress(progress(lease, timers=[timer("0")], children=children, ending=ending))
+    read = 0
+
+    def decode(data: bytes) -> object:
+        nonlocal read
+        read += 1
+        return json.decode(data)
+
+    monkeypatch.setattr(mailbox, "decode", decode)
+    for number in range(50):
+        await storage.request_cancel(str(number), now=NOW)
+    assert ["r"] == ids(await claim(storage, "second", limit=1))
+    for number in range(50, 100):
+        await storage.request_cancel(str(number), now=NOW)
+
+    assert 1 == read
+    assert 100 == len(await storage.get_messages("r", after=0))
 
 
 async def test_a_long_journal_costs_a_write_nothing(storage: SQLiteStorage):

@@ -23,6 +23,7 @@ from reflow.testing.conformance.words import (
     hold,
     new_run,
     progress,
+    resume,
     schedule,
     together,
 )
@@ -61,7 +62,7 @@ async def test_what_one_adapter_commits_the_other_hears(pair: Pair, heard: Heard
     await heard.by(bound(one.request_cancel, "r", now=NOW))
     await heard.by(bound(one.save_progress, progress(lease, children=[new_run("c", parent="r", parent_position="0")])))
     await heard.by(bound(one.save_progress, progress(lease, ending=Ending(RunStatus.CANCELLED))))
-    await heard.by(bound(one.resume_run, "r", keep=0, now=NOW))
+    await heard.by(bound(resume, one))
     await heard.by(bound(one.put_schedule, schedule()))
     fired = bound(
         one.fire_schedule, "s", expected_next_at=NOW, next_at=NOW + 1, runs=[new_run("fired", due_at=NOW)], now=NOW

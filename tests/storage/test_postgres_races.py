@@ -276,6 +276,19 @@ async def test_a_run_that_is_stored_late_is_found(pair: Pair):
     assert ["later"] == ids(await claim(one, now=NOW + 1_000_000))
 
 
+async def test_older_runs_of_a_lower_priority_are_found(pair: Pair):
+    """[114] Where claims came no further than the higher priorities, older runs of lower ones are found as soon as it
+    is their turn, and until then some are known to be left."""
+    one = pair[0]
+    await one.create_runs([new_run(f"high {number}", priority=1, due_at=NOW) for number in range(3)])
+    await one.create_runs([new_run(f"low {number}", due_at=NOW - 600_000_000 + number) for number in range(2)])
+
+    claims = [await claim(one, f"{number}", limit=2) for number in range(3)]
+
+    assert [["high 0", "high 1"], ["high 2", "low 0"], ["low 1"]] == [ids(claimed) for claimed in claims]
+    assert [True, True, False] == [(claimed.next_due_at or 0) <= NOW for claimed in claims]
+
+
 # ---- what the server breaks up ---------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,13 @@ async def whatever_was_expected(storage: LogStorage, do: Do, arguments: dict[str
     return await do(**{**arguments, "expected_next_at": due.get(arguments["key"], 0)})
 
 
+async def as_it_is_now(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
+    """Resume a run whatever it was when it was looked at."""
+    row = await storage.get_run(arguments["run_id"])
+    now = {"generation": row.generation, "executions": row.executions} if row else {}
+    return await do(**{**arguments, **now})
+
+
 async def with_an_error_of_its_own(storage: LogStorage, do: Do, arguments: dict[str, Any]) -> Any:
     """Let the error of another library through."""
     try:
@@ -187,6 +194,7 @@ FLAWS = [
     skips("K2", "request_cancel", True),
     skips("L1", "check_runs", []),
     asks("M2", "resume_run", "keeps nothing", keep=lambda keep: 0),
+    Flaw("M3", "resume_run", "resumes whenever it is asked", as_it_is_now),
     tells("N1", "get_cut_entries", "has the latest first", lambda entries: entries[::-1]),
     tells("O1", "list_runs", "has the oldest first", lambda page: Page(page.rows[::-1], page.cursor)),
     asks("O2", "list_runs", "looks at no filter", filter=lambda filter: RunFilter()),

@@ -182,10 +182,12 @@ class SQLStorage(ABC):
         # Behind the writes, so that what a hint was about is seen.
         return await self._write("check_runs", partial(verbs.check_runs, run_ids=run_ids))
 
-    async def resume_run(self, run_id: str, *, keep: int, now: int) -> bool:
+    async def resume_run(self, run_id: str, *, generation: int, executions: int, keep: int, now: int) -> bool:
         """Clauses M."""
         self._listeners.wake()
-        resume = partial(verbs.resume_run, run_id=run_id, keep=keep, now=now)
+        resume = partial(
+            verbs.resume_run, run_id=run_id, generation=generation, executions=executions, keep=keep, now=now
+        )
         return await self._write("resume_run", resume, run_id, is_news=True)
 
     async def get_cut_entries(self, run_id: str) -> list[Entry]:

@@ -1,2 +1,4 @@
-"""The parts of `SQLiteStorage`. Reading order: schema, verbs, connection, lane. The last is where async
-code ends and threads begin."""
+"""What only SQLite has: a file, its locks, and statements that need not say which rows they lock.
+
+Reading order: schema, connection, session, claims, copying. Verbs and the lane are in `_sql`.
+"""

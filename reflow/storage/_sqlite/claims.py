@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 
 from reflow._core.status import RunStatus
 from reflow.storage._sql.session import Database
@@ -29,18 +32,22 @@ def claim_runs(
     """Clauses D.
 
     One range scan of the partial index for each named pair and priority: the backlog of others, sleepers and ended
-    runs cost nothing. One row more than `limit` is read, to know when the next is due.
+    runs cost nothing. One row more than is wanted is read, to know when the next is due; lower priorities are not
+    looked at once that is past.
     """
-    waiting = [
-        (-priority, due_at, id)
-        for pair in dict.fromkeys(workflows)
-        for priority in _priorities(db, pair)
-        for due_at, id in db.execute(_SCAN, (*pair, priority, limit + 1))
-    ]
-    due = sorted(row for row in waiting if row[1] <= now)[:limit]
-    left = set(waiting).difference(due)
-    taken = _take(db, [id for _, _, id in due], (lease_id, lease_until, now)) if due else []
-    return Claimed(taken, min((due_at for _, due_at, _ in left), default=None))
+    due: list[tuple[int, int, int]] = []
+    later: list[int] = []
+    places = merge(*(_places(db, pair) for pair in dict.fromkeys(workflows)))
+    for rank, level in groupby(places, itemgetter(0)):
+        wanted = limit + 1 - len(due)
+        rows = [row for _, pair in level for row in db.execute(_SCAN, (*pair, -rank, wanted))]
+        due += sorted((rank, due_at, id) for due_at, id in rows if due_at <= now)
+        later += [due_at for due_at, _ in rows if due_at > now]
+        if len(due) > limit:
+            break
+    left = [due_at for _, due_at, _ in due[limit:]] or later
+    taken = _take(db, [id for _, _, id in due[:limit]], (lease_id, lease_until, now)) if due[:limit] else []
+    return Claimed(taken, min(left, default=None))
 
 
 def _take(db: Database, ids: Sequence[int], values: tuple[str, int, int]) -> list[RunRow]:
@@ -49,11 +56,12 @@ def _take(db: Database, ids: Sequence[int], values: tuple[str, int, int]) -> lis
     return [rows[id] for id in ids]
 
 
-def _priorities(db: Database, pair: tuple[str, int]) -> Iterator[int]:
-    """The priorities of the runs that are in the index, highest first, by skipping from one to the next."""
+def _places(db: Database, pair: tuple[str, int]) -> Iterator[tuple[int, tuple[str, int]]]:
+    """The priorities of the runs that are in the index, negative so that the highest comes first, by skipping from one
+    to the next."""
     [priority] = db.execute(_PRIORITY, (*pair, _ABOVE_ALL)).fetchone()
     while priority is not None:
-        yield priority
+        yield -priority, pair
         [priority] = db.execute(_PRIORITY, (*pair, priority)).fetchone()
 
 

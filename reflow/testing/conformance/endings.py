@@ -25,6 +25,7 @@ from reflow.testing.conformance.words import (
     park,
     progress,
     refusal,
+    resume,
     state,
     timer,
     together,
@@ -268,7 +269,7 @@ async def f14_cut_entries_go(storage: StorageAdapter, another: Another) -> None:
     """What was cut out of the journal of an older generation is gone."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], ending=Ending(RunStatus.FAILED)))
-    await storage.resume_run("r", keep=0, now=NOW)
+    await resume(storage, "r")
     await claim(storage, "second")
     ending = Ending(RunStatus.PENDING, NOW, continued=Continued("w", 1, 1, b""))
 
@@ -300,7 +301,7 @@ async def m1_a_resumed_run_is_as_if_it_had_not_ended(storage: StorageAdapter, an
         await storage.save_progress(progress(lease, entries=[entry("0")], cancel_delivered=True, ending=ending))
         before = await get(storage, status)
 
-        expect(True, await storage.resume_run(status, keep=1, now=NOW + 7))
+        expect(True, await resume(storage, status, keep=1, now=NOW + 7))
 
         expected = replace(
             before,
@@ -325,7 +326,7 @@ async def m1_nothing_else_is_resumed(storage: StorageAdapter, another: Another) 
     run_ids = ("completed", "pending", "held", "sleeping", "waiting")
     before = [await state(storage, run_id) for run_id in run_ids]
 
-    answers = [await storage.resume_run(run_id, keep=0, now=NOW) for run_id in ("unknown", *run_ids)]
+    answers = [await resume(storage, run_id) for run_id in ("unknown", *run_ids)]
 
     expect(([False] * 6, before), (answers, [await state(storage, run_id) for run_id in run_ids]))
 
@@ -334,7 +335,7 @@ async def m1_the_old_lease_is_over(storage: StorageAdapter, another: Another) ->
     """Whoever held the run before it ended can write nothing once it was resumed."""
     lease = await hold(storage)
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.FAILED)))
-    await storage.resume_run("r", keep=0, now=NOW)
+    await resume(storage, "r")
     before = await state(storage, "r")
 
     expect(False, await storage.save_progress(progress(lease, entries=[entry("0")])))
@@ -345,9 +346,7 @@ async def m1_one_of_several_resumes(storage: StorageAdapter, another: Another) -
     """Of several callers that resume a run at once, through two adapters, one is told True."""
     await end(storage, "r", Ending(RunStatus.FAILED))
     async with opened(another()) as other:
-        answers = await together(
-            *(bound(adapter.resume_run, "r", keep=0, now=NOW) for _ in range(5) for adapter in (storage, other))
-        )
+        answers = await together(*(bound(resume, adapter) for _ in range(5) for adapter in (storage, other)))
 
     expect([True], [answer for answer in answers if answer])
 
@@ -358,7 +357,7 @@ async def m2_the_journal_is_cut(storage: StorageAdapter, another: Another) -> No
     entries = [entry(str(number)) for number in range(4)]
     await storage.save_progress(progress(lease, entries=entries, timers=[timer("9")], ending=Ending(RunStatus.FAILED)))
 
-    await storage.resume_run("r", keep=2, now=NOW)
+    await resume(storage, "r", keep=2)
     await claim(storage, "second")
     await storage.save_progress(progress(Lease("r", "second"), recorded=2, entries=[entry("new")]))
 
@@ -371,7 +370,7 @@ async def m2_more_may_be_kept_than_there_is(storage: StorageAdapter, another: An
     lease = await hold(storage)
     await storage.save_progress(progress(lease, entries=[entry("0")], ending=Ending(RunStatus.FAILED)))
 
-    await storage.resume_run("r", keep=5, now=NOW)
+    await resume(storage, "r", keep=5)
 
     expect(([entry("0")], []), ((await storage.get_journal("r")).entries, await storage.get_cut_entries("r")))
 
@@ -385,13 +384,34 @@ async def m2_events_stay_and_what_children_told_goes(storage: StorageAdapter, an
     await storage.send_message("r", "a", b"", now=NOW)
     await storage.save_progress(progress(lease, ending=Ending(RunStatus.FAILED)))
 
-    await storage.resume_run("r", keep=0, now=NOW)
+    await resume(storage, "r")
 
     expect([event(2, "a")], await storage.get_messages("r", after=0))
     await claim(storage, "second")
     await storage.save_progress(progress(Lease("r", "second"), children=[child]))
     told = Message(3, MessageKind.CHILD, "0", b"", RunStatus.CANCELLED)
     expect([told], await storage.get_messages("r", after=2))
+
+
+async def m3_who_comes_late_cuts_nothing(storage: StorageAdapter, another: Another) -> None:
+    """A run that was resumed since it was looked at, and has failed again further on, is not resumed as it was then:
+    False, and nothing changes."""
+    entries = [entry(str(number)) for number in range(3)]
+    lease = await hold(storage)
+    await storage.save_progress(progress(lease, entries=entries[:1], ending=Ending(RunStatus.FAILED)))
+    seen = await get(storage)
+    await resume(storage, keep=1)
+    await claim(storage, "second")
+    write = progress(Lease("r", "second"), recorded=1, entries=entries[1:], ending=Ending(RunStatus.FAILED))
+    await storage.save_progress(write)
+    before = await state(storage, "r")
+
+    answers = [await storage.resume_run("r", generation=0, executions=seen.executions, keep=0, now=NOW)]
+    answers.append(await storage.resume_run("r", generation=1, executions=2, keep=0, now=NOW))
+
+    expect(([False, False], before), (answers, await state(storage, "r")))
+    expect(True, await resume(storage, keep=2))
+    expect(entries[:2], (await storage.get_journal("r")).entries)
 
 
 async def n1_every_cut_is_kept(storage: StorageAdapter, another: Another) -> None:
@@ -405,7 +425,7 @@ async def n1_every_cut_is_kept(storage: StorageAdapter, another: Another) -> Non
             added = [entry(f"{run_id} {number}.{index}") for index in range(2)]
             write = progress(Lease(run_id, str(number)), recorded=known, entries=added)
             await storage.save_progress(replace(write, ending=Ending(RunStatus.FAILED)))
-            await storage.resume_run(run_id, keep=keep, now=NOW)
+            await resume(storage, run_id, keep=keep)
 
     expected = ["r 0.1", "r 0.0", "r 1.0", "r 1.1", "r 2.0", "r 2.1"]
     expect(expected, [entry.position for entry in await storage.get_cut_entries("r")])

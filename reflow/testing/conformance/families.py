@@ -27,6 +27,7 @@ from reflow.testing.conformance.words import (
     park,
     progress,
     refusal,
+    resume,
     state,
     together,
 )
@@ -240,7 +241,7 @@ async def f11_a_child_may_be_resumed_and_end_again(storage: StorageAdapter, anot
     lease = await hold(storage)
     await storage.save_progress(progress(lease, children=[_child()]))
     await _finish(storage, Ending(RunStatus.FAILED, error=b"why"))
-    await storage.resume_run("child", keep=0, now=NOW)
+    await resume(storage, "child")
 
     await _finish(storage, Ending(RunStatus.COMPLETED, output=b"out"), "second")
 

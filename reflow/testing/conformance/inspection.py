@@ -25,6 +25,7 @@ from reflow.testing.conformance.words import (
     new_run,
     park,
     progress,
+    resume,
     timer,
 )
 
@@ -190,7 +191,7 @@ async def q1_ended_runs_go_with_all_that_is_theirs(storage: StorageAdapter, anot
     await create(storage, new_run("tagged", workflow="v", tags=("a", "b")))
     await storage.send_message("r", "a", b"", now=NOW, message_id="m")
     await storage.save_progress(progress(lease, entries=[entry("0"), entry("1")], ending=Ending(RunStatus.FAILED)))
-    await storage.resume_run("r", keep=1, now=NOW)
+    await resume(storage, "r", keep=1)
     await claim(storage, "second")
     ending = Ending(RunStatus.COMPLETED)
     await storage.save_progress(progress(Lease("r", "second"), recorded=1, timers=[timer("9")], ending=ending))
@@ -231,7 +232,7 @@ async def q1_a_run_that_has_not_ended_never_goes(storage: StorageAdapter, anothe
     await park(storage, await hold(storage, "sleeping"), status=RunStatus.SLEEPING, due_at=NOW)
     await park(storage, await hold(storage, "waiting"))
     await end(storage, "resumed", Ending(RunStatus.FAILED))
-    await storage.resume_run("resumed", keep=0, now=NOW)
+    await resume(storage, "resumed")
 
     expect(0, await storage.prune(before=NOW * 2, statuses=list(RunStatus), limit=99))
     expect(5, len(await _listed(storage)))

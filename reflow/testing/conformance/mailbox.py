@@ -26,6 +26,7 @@ from reflow.testing.conformance.words import (
     park,
     progress,
     refusal,
+    resume,
     state,
     together,
 )
@@ -205,7 +206,7 @@ async def j1_a_message_waits_through_all_states(storage: StorageAdapter, another
         await claim(storage, str(number))
         await storage.save_progress(progress(Lease("r", str(number)), ending=ending))
         seen += await storage.get_messages("r", after=0)
-    await storage.resume_run("r", keep=0, now=NOW)
+    await resume(storage, "r")
     seen += await storage.get_messages("r", after=0)
 
     expect([event(1, "a")] * 4, seen)
@@ -224,7 +225,7 @@ async def j1_who_has_ended_gets_no_message(storage: StorageAdapter, another: Ano
 
     expect([False] * 4, answers)
     expect(before, [await state(storage, status) for status in ("completed", "failed", "cancelled")])
-    await storage.resume_run("failed", keep=0, now=NOW)
+    await resume(storage, "failed")
     expect(True, await storage.send_message("failed", "a", b"", now=NOW, message_id="m"))
     expect(1, len(await storage.get_messages("failed", after=0)))
 

@@ -111,7 +111,7 @@ async def x1_what_cannot_be_asked_is_a_storage_error(storage: StorageAdapter, an
         bound(storage.send_message, "due", "name", b"", now=NOW, message_id=bad),
         bound(storage.request_cancel, bad, now=NOW),
         bound(storage.check_runs, [bad]),
-        bound(storage.resume_run, bad, keep=0, now=NOW),
+        bound(storage.resume_run, bad, generation=0, executions=1, keep=0, now=NOW),
         bound(storage.get_cut_entries, bad),
         bound(storage.list_runs, RunFilter(workflow=bad), limit=1),
         bound(storage.list_runs, RunFilter(tags=(bad,)), limit=1),

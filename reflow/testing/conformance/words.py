@@ -38,6 +38,7 @@ __all__ = [
     "park",
     "progress",
     "refusal",
+    "resume",
     "schedule",
     "state",
     "timer",
@@ -171,6 +172,13 @@ async def park(
     recorded = len((await storage.get_journal(lease.run_id)).entries)
     ending = Ending(status, due_at, awaits=awaited)
     expect(True, await storage.save_progress(progress(lease, recorded=recorded, ending=ending, now=now)))
+
+
+async def resume(storage: StorageAdapter, run_id: str = "r", *, keep: int = 0, now: int = NOW) -> bool:
+    """Let a run go on, as it is; an unknown one as if it had never run."""
+    row = await storage.get_run(run_id)
+    generation, executions = (row.generation, row.executions) if row else (0, 0)
+    return await storage.resume_run(run_id, generation=generation, executions=executions, keep=keep, now=now)
 
 
 async def get(storage: StorageAdapter, run_id: str = "r") -> RunRow:

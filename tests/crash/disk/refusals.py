@@ -23,7 +23,7 @@ from msgspec import json
 from reflow import MemoryStorage, RunStatus, SQLiteStorage, StorageAdapter, StorageError
 from reflow._core.journal import MessageKind
 from reflow.storage.records import Ending, Lease, NewRun, RunFilter
-from reflow.testing.conformance.words import NOW, claim, entry, new_run, progress, schedule, timer
+from reflow.testing.conformance.words import NOW, claim, entry, new_run, progress, resume, schedule, timer
 from tests.crash.disk import driver
 from tests.crash.disk.faults import Fault, Seen, Trouble
 from tests.crash.disk.limit import Limit
@@ -64,7 +64,7 @@ def verbs(a: str, b: str, c: str) -> list[Verb]:
         lambda storage: storage.check_runs([a, b, c]),
         save(b, "one", recorded=9, ending=Ending(RunStatus.FAILED, error=_LARGE)),
         save(c, "one", cancel_delivered=True, ending=Ending(RunStatus.CANCELLED)),
-        lambda storage: storage.resume_run(b, keep=4, now=NOW),
+        lambda storage: resume(storage, b, keep=4),
         lambda storage: claim(storage, "two"),
         save(b, "two", recorded=4, entries=[entry("4")], ending=Ending(RunStatus.COMPLETED, output=_LARGE)),
         lambda storage: storage.put_schedule(schedule("s")),

@@ -26,7 +26,8 @@ _REQUEST = """update reflow_run set cancel_requested = 1
     where id = ? and cancel_requested = 0 and cancel_delivered = 0"""
 _RESUME = f"""update reflow_run set status = '{RunStatus.PENDING}', due_at = ?, updated_at = ?, ended_at = null,
     output = null, error = null, idle_claims = 0, cancel_requested = 0, cancel_delivered = 0
-    where run_id = ? and status in ('{RunStatus.FAILED}', '{RunStatus.CANCELLED}') returning id"""
+    where run_id = ? and generation = ? and executions = ?
+    and status in ('{RunStatus.FAILED}', '{RunStatus.CANCELLED}') returning id"""
 _CUT = f"""insert into reflow_cut_entry (run, cut, seq, {ENTRY})
     select run, (select coalesce(max(cut), 0) + 1 from reflow_cut_entry where run = ?), seq, {ENTRY}
     from reflow_entry where run = ? and seq >= ?"""
@@ -73,9 +74,9 @@ def request_cancel(db: Database, run_id: str, now: int) -> bool:
     return True
 
 
-def resume_run(db: Database, run_id: str, keep: int, now: int) -> bool:
+def resume_run(db: Database, run_id: str, generation: int, executions: int, keep: int, now: int) -> bool:
     """Clauses M."""
-    row = db.execute(_RESUME, (now, now, run_id)).fetchone()
+    row = db.execute(_RESUME, (now, now, run_id, generation, executions)).fetchone()
     if row is None:
         return False
     [run] = row

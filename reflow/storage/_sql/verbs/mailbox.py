@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msgspec import json
+from msgspec.json import decode
 
 from reflow._core.journal import Message, MessageKind
 from reflow._core.status import RunStatus
@@ -28,7 +28,9 @@ __all__ = [
 _ALIVE = "select id from reflow_run where run_id = ? and ended_at is null"
 _WAKE = """update reflow_run set due_at = ? where id = ? and lease_id is null
     and (due_at is null or due_at > ?)"""
-_NUMBER = "update reflow_run set last_message = last_message + 1 where id = ? returning last_message, awaits"
+# What it awaits may be long, and does not matter where it is held or due already: then it is not to be woken.
+_NUMBER = """update reflow_run set last_message = last_message + 1 where id = ? returning last_message,
+    case when lease_id is null and (due_at is null or due_at > ?) then awaits end"""
 _PUT = f"insert into reflow_message (run, {MESSAGE}) values (?, {marks(MESSAGE)})"
 _NAMES = "select kind, name from reflow_message where run = ?"
 _REMEMBER = "insert into reflow_message_id (run, message_id) values (?, ?) on conflict do nothing"
@@ -60,9 +62,9 @@ def put_message(
     db: Database, run: int, now: int, kind: MessageKind, name: str, payload: bytes, status: RunStatus | None
 ) -> None:
     """Put a message into the mailbox of a run, and wake it where it awaits that."""
-    seq, awaits = db.execute(_NUMBER, (run,)).fetchone()
+    seq, awaits = db.execute(_NUMBER, (run, now)).fetchone()
     db.execute(_PUT, (run, seq, kind, name, payload, status))
-    if awaits and [kind, name] in json.decode(awaits):
+    if awaits and [kind, name] in decode(awaits):
         wake(db, run, now)
 
 
