@@ -20,6 +20,7 @@ from reflow._core.status import RunStatus
 
 __all__ = [
     "CANCEL",
+    "ENTRIES_AT_ONCE",
     "NEVER",
     "PATCHED",
     "Entry",
@@ -40,6 +41,9 @@ PATCHED = "patched"
 
 NEVER = 2**63 - 1
 """The instant at which what has no limit is due."""
+
+ENTRIES_AT_ONCE = 2_000
+"""So many entries are gone over before others are given a turn."""
 
 
 class Entry(Struct, frozen=True, gc=False):

@@ -4,8 +4,10 @@ clock       what time it is, and waiting for an event or a time
 ids         new identifiers
 registry    the workflows an engine was given
 inspection  what runs and schedules look like from outside
-scopes      whether a workflow body has left a cancel scope open
+scopes      whether a workflow body has left a cancel scope open, and whether we were cancelled
 transactions  bodies that are part of a transaction of the storage
+contexts    awaiting within a context of one's own
+places      where plain bodies run: so many threads at once, and no more
 perform     one attempt of a step body
 streams     lifecycle events on their way to a reader
 observers   hooks and streams: who is told of lifecycle events

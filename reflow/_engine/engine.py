@@ -54,9 +54,9 @@ class Engine(Client):
     engine goes on at once. Leaving by an exception, Ctrl-C included, cancels without waiting.
 
     `concurrency` is the number of runs that are advanced at once; runs that only wait do not count. `threads` bounds
-    the plain `def` bodies that run at once. `lease` is how long a run stays ours without a heartbeat: after a kill,
-    another engine takes over when it is over. With `retention`, runs that ended longer ago than that are deleted.
-    Durations are seconds, timedeltas or text such as `"30s"`.
+    the plain `def` bodies that run at once, abandoned ones included. `lease` is how long a run stays ours without a
+    heartbeat: after a kill, another engine takes over when it is over. With `retention`, runs that ended longer ago
+    than that are deleted. Durations are seconds, timedeltas or text such as `"30s"`.
 
     `hooks` are functions, async or not, that are told of every lifecycle event; what they raise goes to `on_error`
     (default: the log) and is never felt by a run. `stream()` gives the same events to read.
@@ -158,6 +158,8 @@ class Engine(Client):
     async def _close(self) -> None:
         self._worker, self._scheduler, self._tasks = self._new_worker(), self._new_scheduler(), None
         self._ends_here = None
+        # Whoever still waits for a result is told of no end any more: have them look for themselves.
+        self._ends.look()
         self._observers.end()
         with CancelScope(shield=True):
             await self._storage.close()

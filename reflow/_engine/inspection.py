@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
+from anyio.lowlevel import checkpoint
 from msgspec import Struct
 
 from reflow._core.duration import from_micros
-from reflow._core.journal import NEVER, Entry, Journal, Timer
+from reflow._core.journal import ENTRIES_AT_ONCE, NEVER, Entry, Journal, Timer
 from reflow._core.schedule import Recurrence
 from reflow._core.status import RunStatus
 from reflow.codec import Codec
@@ -131,21 +132,22 @@ class ScheduleInfo(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-def describe_run(row: RunRow, journal: Journal, output_type: Any, codec: Codec) -> RunInfo:
+async def describe_run(row: RunRow, journal: Journal, output_type: Any, codec: Codec) -> RunInfo:
     """`row` and `journal` in plain values, the output as an `output_type`.
 
     `SerializationError`, naming run and place, where what is stored cannot be read or does not fit that type.
     """
     with _naming(owner := f"run {row.run_id!r}"):
         read = _reader(owner, codec)
+        entries: list[EntryInfo] = []
+        for first in range(0, len(journal.entries), ENTRIES_AT_ONCE):
+            await checkpoint()
+            entries += (_settled(entry, read) for entry in journal.entries[first : first + ENTRIES_AT_ONCE])
         return RunInfo(
             **_summary(row, read),
             input=read(row.input, Any, "the input"),
             output=read(row.output, output_type, "the output"),
-            entries=(
-                *(_settled(entry, read) for entry in journal.entries),
-                *(_unsettled(timer, read) for timer in journal.timers),
-            ),
+            entries=(*entries, *(_unsettled(timer, read) for timer in journal.timers)),
         )
 
 

@@ -36,7 +36,8 @@ class Inspector(Access):
         row = await self._storage.get_run(checked_text(run_id, "run_id"))
         if row is None:
             return None
-        return describe_run(row, await self._storage.get_journal(run_id), self._output_type(row), self._codec)
+        journal = await self._storage.get_journal(run_id)
+        return await describe_run(row, journal, self._output_type(row), self._codec)
 
     async def get_cut_entries(self, run_id: str) -> tuple[EntryInfo, ...]:
         """What `resume` has taken out of the journal of a run, the first time first."""
@@ -82,7 +83,10 @@ class Inspector(Access):
         at hand. `RunNotFoundError` where there is no such run."""
         row = await self._row(run_id)
         claimers = self._claimers(row.workflow)
-        findings = await find(self._storage, row, self._workflow_of(row), claimers, self._codec, self._clock.now())
+        known = self._registry.names if self._registry else ()
+        findings = await find(
+            self._storage, row, self._workflow_of(row), claimers, self._codec, self._clock.now(), known
+        )
         return why(row, findings, self._codec)
 
     async def where(self, run_id: str, *, variables: bool = False) -> tuple[Standing, ...]:
@@ -99,7 +103,7 @@ class Inspector(Access):
         if row.status.is_terminal:
             return ()
         journal = await self._storage.get_journal(run_id)
-        return standings(row, journal, workflow, self._codec, variables=variables)
+        return await standings(row, journal, workflow, self._codec, variables=variables)
 
     def _claimers(self, workflow: str) -> Claimers | None:
         """Who here could claim runs of `workflow`."""

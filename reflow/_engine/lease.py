@@ -4,7 +4,8 @@ Model. A lease has a time in storage, and our trust in it has one here, which en
 three times in the length of a lease. Trust counts from when a heartbeat was sent, as the lease does: what the storage
 takes to answer is no time gained. A heartbeat that names a run as lost drops that run. When no heartbeat has got
 through for most of a lease, all runs are dropped: each write is fenced anyway, but a body that goes on while another
-engine runs the same one is what leases are there to avoid.
+engine runs the same one is what leases are there to avoid. As soon as the storage answers they are given back, if
+nobody has taken them.
 
 A jump of the clock (a laptop that slept, a body that blocked the event loop) makes a heartbeat due and trust end at the
 same moment; the heartbeat gets a little time first, because where nobody has taken the run the lease is simply renewed.
@@ -77,7 +78,11 @@ class LeaseKeeper:
             runner = self.held.get(lease)
             # A run that is just leaving may have ended its lease itself, in the same batch; its own write will tell.
             if runner and not runner.is_leaving:
-                _log.warning("run %s: another engine has taken it over; dropped here", lease.run_id)
+                _log.warning(
+                    "run %s: another engine has taken it over; dropped here. Did the event loop, or the process, stand "
+                    "still for longer than the lease?",
+                    lease.run_id,
+                )
                 runner.drop()
 
     async def _watch(self) -> None:
@@ -93,7 +98,8 @@ class LeaseKeeper:
                 # Had much more time passed, we were not running, and an answer may be there that nobody has read.
                 if self._clock.now() - asked_at < self.length_us // 10:
                     break
-            if not renewed.is_set() and self.held:
-                _log.error("no heartbeat got through for the length of a lease; %d runs dropped", len(self.held))
-                for runner in self.held.values():
-                    runner.drop()
+            trusted = [] if renewed.is_set() else [each for each in self.held.values() if not each.is_dropped]
+            if trusted:
+                _log.error("no heartbeat got through for the length of a lease; %d runs dropped", len(trusted))
+            for runner in trusted:
+                runner.drop(is_lost=False)

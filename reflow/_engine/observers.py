@@ -10,13 +10,13 @@ What a hook raises is reported, and goes no further. Only cancellation from outs
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import TypeVar
 from weakref import WeakSet
 
 from reflow._core.failure import capture
+from reflow._engine.scopes import is_foreign
 from reflow._engine.streams import Stream
 from reflow.errors import ConfigError, HookError, ReflowError
 from reflow.events import ErrorHandler, Hook, LifecycleEvent
@@ -102,19 +102,10 @@ async def _raised_by(tell: Callable[[T], Awaitable[object] | None], make: Callab
     except Exception as error:
         return error
     except BaseException as error:
-        if isinstance(error, SystemExit) or _is_foreign_cancellation(error):
+        if isinstance(error, SystemExit) or is_foreign(error):
             return error
         raise
     return None
-
-
-def _is_foreign_cancellation(error: BaseException) -> bool:
-    """Whether nobody has cancelled us: the hook awaited something that was cancelled. (Only asyncio has that.)"""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and not task.cancelling()
 
 
 def _name_of(hook: Hook) -> str:

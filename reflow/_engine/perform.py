@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeAlias
 
 from anyio import (
@@ -20,12 +20,14 @@ from anyio import (
     get_cancelled_exc_class,
     to_thread,
 )
-from anyio.lowlevel import checkpoint_if_cancelled
 from msgspec import Struct
 
 from reflow._core.derived import stem_of
 from reflow._core.steps import Step
 from reflow._engine.clock import Clock
+from reflow._engine.contexts import within
+from reflow._engine.places import Place
+from reflow._engine.scopes import checkpoint_if_cancelled
 from reflow._engine.transactions import StorageTrouble, called_in_transaction
 from reflow.errors import ConfigError, Failure, StepTimeoutError
 
@@ -80,27 +82,35 @@ def current_step() -> StepInfo:
     return info
 
 
-async def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
-    """Run the body of `step` once. Only cancellation from outside comes out as an exception, and Ctrl-C."""
-    token = _current.set(info)
-    try:
-        if not step.body.is_async:
-            # Waiting for a free thread is not the body's time.
-            async with threads:
-                return await (_body(step, clock) if step.timeout_us is None else _timed_body(step, info, clock))
-        return await (_body(step, clock) if step.timeout_us is None else _timed_body(step, info, clock))
-    finally:
-        _current.reset(token)
+def attempt(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Awaitable[Attempt]:
+    """Run the body of `step` once, in a copy of this context, so that no other body sees what it sets. Only
+    cancellation from outside comes out as an exception, and Ctrl-C."""
+    context = copy_context()
+    context.run(_current.set, info)
+    if not step.body.is_async:
+        made = _in_a_thread(step, info, threads, clock)
+    elif step.timeout_us is None:
+        made = _body(step, clock, None)
+    else:
+        made = _timed_body(step, info, clock, None)
+    return within(context, made)
 
 
-async def _body(step: Step[Any], clock: Clock) -> Attempt:
+async def _in_a_thread(step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
+    # Waiting for a free thread is not the body's time.
+    async with Place(threads) as place:
+        return await (_body(step, clock, place) if step.timeout_us is None else _timed_body(step, info, clock, place))
+
+
+async def _body(step: Step[Any], clock: Clock, place: Place | None) -> Attempt:
     try:
-        if step.body.is_async:
+        if place is None:
             return Attempt(await step.fn(*step.args, **step.kwargs), None)
         while True:
             try:
                 # The caller holds its place among the threads; anyio's own limit is for others.
-                value = await to_thread.run_sync(_called, step, limiter=CapacityLimiter(1), abandon_on_cancel=True)
+                limiter = CapacityLimiter(1)
+                value = await to_thread.run_sync(place.call, _called, step, limiter=limiter, abandon_on_cancel=True)
                 return Attempt(value, None)
             except StorageTrouble as trouble:
                 _log.warning("transaction %r: %s; trying again", step.name, trouble)
@@ -126,7 +136,7 @@ def _called(step: Step[Any]) -> Any:
     return value
 
 
-async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
+async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock, place: Place | None) -> Attempt:
     limit_us = step.timeout_us
     assert limit_us is not None, "called for a step with a limit"
     over = Event()
@@ -142,11 +152,13 @@ async def _timed_body(step: Step[Any], info: StepInfo, clock: Clock) -> Attempt:
 
             deadline = clock.now() + limit_us
             watch.start_soon(expire)
-            result = await _body(step, clock)
+            result = await _body(step, clock, place)
             over.set()
     # A body that returned although it was cancelled was too late all the same.
     if result is not None and not scope.cancel_called:
         return result
+    # The group swallows asyncio's own cancellation where it reached the other task first.
+    await checkpoint_if_cancelled()
     limit_s = limit_us / 1_000_000
     failure = Failure(
         "StepTimeoutError",

@@ -30,11 +30,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from anyio import CancelScope, CapacityLimiter, Event, create_task_group
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio import CancelScope, CapacityLimiter, Event, create_task_group, move_on_after
+from anyio.lowlevel import checkpoint
 
 from reflow._core.definition import Workflow
-from reflow._core.journal import NEVER, Entry, Journal, Timer
+from reflow._core.journal import ENTRIES_AT_ONCE, NEVER, Entry, Journal, Timer
 from reflow._core.status import RunStatus
 from reflow._engine.bodies import Bodies
 from reflow._engine.clock import Clock
@@ -42,7 +42,7 @@ from reflow._engine.execution import Execution
 from reflow._engine.observers import Observers
 from reflow._engine.perform import Perform
 from reflow._engine.refused import Refused, as_failure
-from reflow._engine.scopes import scope_probe
+from reflow._engine.scopes import checkpoint_if_cancelled, is_foreign, scope_probe
 from reflow._engine.teller import Teller
 from reflow._engine.transactions import Here, here
 from reflow.codec import Codec
@@ -53,7 +53,6 @@ from reflow.storage.records import Ending, Lease, Progress, RunRow, RunSignal
 __all__ = ["Runner", "Services"]
 
 _RESIDENT_US = 100_000
-_ENTRIES_BETWEEN_CHECKPOINTS = 2_000
 _RETRY_STORAGE_US = 200_000
 _BLOCKED_US = 500_000
 
@@ -69,6 +68,7 @@ class Services(NamedTuple):
     threads: CapacityLimiter
     perform: Perform
     observers: Observers
+    lease_us: int
     most_idle_claims: int
     strict: bool
     is_known: Callable[[str, int], bool]
@@ -85,6 +85,7 @@ class Runner:
         self.ending: Ending | None = None
         self.is_leaving = False
         self.is_dropped = False
+        self._is_lost = False
         # There was news at a time when nobody here could take it in: before the run began, or when it was leaving.
         self.has_missed_news = False
         # Who has had the run here before, and has still to tell how it was left; and set when that is done, where
@@ -112,9 +113,11 @@ class Runner:
         bodies = Bodies(row, services.threads, clock, teller, services.perform)
         return bodies, Execution(row, self._workflow, codec, clock, bodies, teller, strict=services.strict)
 
-    def drop(self) -> None:
-        """Stop at once, without writing: the lease is lost, or can no longer be trusted."""
+    def drop(self, *, is_lost: bool = True) -> None:
+        """Stop at once, because the lease is lost, or can no longer be trusted. In the second case it may still be
+        there when the storage answers: then the run is given back, with what has an outcome."""
         self.is_dropped = True
+        self._is_lost = self._is_lost or is_lost
         self._scope.cancel()
 
     def signal(self, news: RunSignal) -> None:
@@ -136,9 +139,11 @@ class Runner:
         the news that it has missed."""
         here.set(Here(self._services.storage, self.lease, self._services.codec))
         try:
-            if (interruption := await self._work_until_left(hear)) is not None:
-                # Not while it is being handled: it would become the context of what a body raises now.
+            interruption = await self._work_until_left(hear)
+            # Not while it is being handled: it would become the context of what a body raises now.
+            if interruption is not None or self.is_dropped:
                 await self._give_back()
+            if interruption is not None:
                 raise interruption
         finally:
             self._execution.close()
@@ -162,6 +167,8 @@ class Runner:
         except Exception:
             raise
         except BaseException as error:
+            if is_foreign(error):
+                raise RuntimeError("the engine awaited something that was cancelled") from error
             return error
 
     # ---- the life of a claimed run ----------------------------------------------------------------------------------
@@ -222,8 +229,8 @@ class Runner:
     async def _load_journal(self, retries: Sequence[Timer] = ()) -> None:
         journal = await self._journal()
         self._guarded(self._execution.begin, journal)
-        for _ in range(0, len(journal.entries), _ENTRIES_BETWEEN_CHECKPOINTS):
-            self._guarded(self._execution.catch_up, _ENTRIES_BETWEEN_CHECKPOINTS)
+        for _ in range(0, len(journal.entries), ENTRIES_AT_ONCE):
+            self._guarded(self._execution.catch_up, ENTRIES_AT_ONCE)
             await checkpoint()
         timers = {timer.position: timer for timer in (*journal.timers, *retries)}
         self._guarded(self._execution.take_up, list(timers.values()))
@@ -293,6 +300,8 @@ class Runner:
                 await self._clock.wait(arrived, None if due == NEVER else due)
             # Whatever still runs was cancelled, by a race or a failure; a thread counts as settled.
             tasks.cancel_scope.cancel()
+        # The group swallows asyncio's own cancellation where it reached another task first.
+        await checkpoint_if_cancelled()
         bodies.interrupted()
 
     async def _read_messages(self) -> None:
@@ -428,8 +437,9 @@ class Runner:
         await self._clock.wait(Event(), self._clock.now() + _RETRY_STORAGE_US)
 
     async def _give_back(self) -> None:
-        """The engine stops: keep what has an outcome, and let the next engine go on at once."""
-        if self.is_dropped or self.ending:
+        """The engine stops, or has had no answer for long: keep what has an outcome, and let the next claim go on at
+        once. That is worth nothing any more when the lease is over."""
+        if self._is_lost or self.ending:
             return
         execution = self._execution
         if self._is_loaded:
@@ -441,9 +451,10 @@ class Runner:
         else:
             ending = Ending(RunStatus.PENDING, self._clock.now())
         progress = execution.draft.progress(self.lease, self._clock.now(), ending)
-        with CancelScope(shield=True):
+        with move_on_after(self._services.lease_us / 1_000_000, shield=True):
             try:
                 if await self._services.storage.save_progress(progress):
+                    self.ending = ending
                     self._services.on_end(self.row.run_id, ending)
             except StorageError as error:
                 _log.warning("run %s: not given back, its lease has to run out: %s", self.row.run_id, error)

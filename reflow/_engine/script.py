@@ -35,9 +35,10 @@ def run(
 ) -> R:
     """Run `call` durably to its end and return the result: started, or resumed where a run `run_id` is unfinished.
 
-    `storage` is the path of a SQLite file or a storage object. With a `run_id` the same line again continues where a
-    crash, a kill or Ctrl-C left off, and returns the stored result when the run has completed; without one each call
-    starts a new run. Other unfinished runs of the workflow in the same storage go on too, while this one lasts.
+    `storage` is the path of a SQLite file, by default `reflow.db` in the current directory, or a storage object. With a
+    `run_id` the same line again continues where a crash, a kill or Ctrl-C left off, and returns the stored result when
+    the run has completed; without one each call starts a new run. Other unfinished runs of the workflow in the same
+    storage go on too, while this one lasts.
     `workflows` are others that it starts, as children or by `spawn`: somebody has to run them.
     `backend` is `"asyncio"` or `"trio"`.
 

@@ -1,17 +1,18 @@
 """Where a run stands: its journal is replayed into a scratch copy of the program, which is looked at and dropped.
 
-Nothing is performed, and the body believes that it is replaying, so it logs nothing. It all happens without waiting in
-between: what the body opens, such as a file, is closed again at once.
+Nothing is performed, and the body believes that it is replaying, so it logs nothing. What it opens, such as a file, is
+closed again at once. Over a long journal others are given their turns.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from anyio.lowlevel import checkpoint
 from msgspec import Struct
 
 from reflow._core.definition import Call, Workflow
-from reflow._core.journal import Journal, describe
+from reflow._core.journal import ENTRIES_AT_ONCE, Journal, describe
 from reflow._core.location import Place, stack_of
 from reflow._core.nodes import Open
 from reflow._core.replay import Replay
@@ -40,7 +41,7 @@ class Standing(Struct, frozen=True):
         return describe(self.kind, self.name)
 
 
-def standings(
+async def standings(
     row: RunRow, journal: Journal, workflow: Workflow[..., Any], codec: Codec, *, variables: bool = False
 ) -> tuple[Standing, ...]:
     """The commands that are open after all that the journal has, in the order in which they were opened.
@@ -54,7 +55,8 @@ def standings(
     replay = Replay(row.run_id, generator, codec, journal, workflow=row.workflow, generation=row.generation)
     try:
         replay.start()
-        replay.catch_up()
+        while replay.catch_up(ENTRIES_AT_ONCE):
+            await checkpoint()
         for timer in journal.timers:
             replay.check(timer)
         return tuple(_standing(replay, node, variables) for node in replay.open.values())

@@ -6,8 +6,9 @@ attempts a step has. What keeps a due run waiting is the engine's to know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from reflow._core.definition import Workflow
@@ -21,9 +22,11 @@ from reflow.codec import Codec
 from reflow.storage.contract import StorageAdapter
 from reflow.storage.records import RunRow
 
-__all__ = ["Claimers", "Findings", "find", "why"]
+__all__ = ["Claimers", "Findings", "find", "meant", "why"]
 
 _MOST_WAITS = 3
+# How much alike names have to be, where one counts as misspelt.
+_ALIKE = 0.75
 
 
 class Claimers(NamedTuple):
@@ -38,7 +41,8 @@ class Claimers(NamedTuple):
 class Findings(NamedTuple):
     """What is known of a run that has not ended. `standings` are by position; so are `children`, the runs that it has
     started and waits for. `unawaited` are the names of the events that it was sent, where it waits for others.
-    `claimers` is None for a client, which does not claim."""
+    `claimers` is None for a client, which does not claim. `alike` are workflows that are called almost as that of a run
+    which nobody has begun."""
 
     now: int
     timers: Sequence[Timer] = ()
@@ -46,6 +50,7 @@ class Findings(NamedTuple):
     children: Mapping[str, RunRow] = {}
     unawaited: Sequence[str] = ()
     claimers: Claimers | None = None
+    alike: Sequence[str] = ()
 
 
 async def find(
@@ -55,16 +60,18 @@ async def find(
     claimers: Claimers | None,
     codec: Codec,
     now: int,
+    known: Iterable[str] = (),
 ) -> Findings:
-    """What there is to know of a run; `workflow` is its code, where that is at hand."""
+    """What there is to know of a run; `workflow` is its code, where that is at hand, `known` the names of all of which
+    there is code."""
     if row.status.is_terminal or row.executions == 0:
-        return Findings(now, claimers=claimers)
+        return Findings(now, claimers=claimers, alike=() if workflow else await _alike(storage, row, known))
     journal = await storage.get_journal(row.run_id)
     found: Mapping[str, Standing] = {}
     if workflow is not None:
         # Code that no longer fits, or breaks, tells nothing; what is stored does.
         with suppress(Exception):
-            found = {standing.position: standing for standing in standings(row, journal, workflow, codec)}
+            found = {standing.position: standing for standing in await standings(row, journal, workflow, codec)}
     children: dict[str, RunRow] = {}
     for timer in [timer for timer in journal.timers if timer.kind == "child"][:_MOST_WAITS]:
         standing = found.get(timer.position)
@@ -73,6 +80,20 @@ async def find(
         if child is not None:
             children[timer.position] = child
     return Findings(now, journal.timers, found, children, _unawaited(journal), claimers)
+
+
+async def _alike(storage: StorageAdapter, row: RunRow, known: Iterable[str]) -> Sequence[str]:
+    """What the name of its workflow may have been meant to be, where nobody has ever begun a run of it."""
+    if row.status is not RunStatus.PENDING:
+        return ()
+    counts = (await storage.count_runs()).counts
+    begun = {count.workflow for count in counts if count.status is not RunStatus.PENDING}
+    return () if row.workflow in begun else meant(row.workflow, begun.union(known))
+
+
+def meant(name: str, known: Iterable[str]) -> Sequence[str]:
+    """Which of the known names a misspelt one may have been meant to be, the likeliest first."""
+    return get_close_matches(name, sorted(set(known) - {name}), 1, _ALIKE)
 
 
 def _unawaited(journal: Journal) -> tuple[str, ...]:
@@ -123,11 +144,12 @@ def _claim(row: RunRow, findings: Findings) -> str:
     """What a due run waits for."""
     here = findings.claimers
     wanted = f"version {row.version} of {row.workflow!r}"
+    hint = f"; was {findings.alike[0]!r} meant?" if findings.alike else ""
     if here is None:
-        return f"waits for an engine that has {wanted} and a free slot"
+        return f"waits for an engine that has {wanted} and a free slot{hint}"
     if row.version not in here.versions:
         known = f"only version {', '.join(map(str, here.versions))}" if here.versions else "no version of it"
-        return f"waits for an engine that has {wanted}: this one has {known}"
+        return f"waits for an engine that has {wanted}: this one has {known}{hint}"
     if not here.is_running:
         return "waits for an engine: this one is not running"
     if not here.slots_free:

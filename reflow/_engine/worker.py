@@ -25,6 +25,7 @@ from reflow._engine.observers import Observers
 from reflow._engine.perform import Perform, attempt
 from reflow._engine.registry import Registry
 from reflow._engine.runner import Runner, Services
+from reflow._engine.scopes import Waiting, waiting, waiting_here
 from reflow.codec import Codec
 from reflow.errors import StorageError
 from reflow.storage.contract import StorageAdapter
@@ -72,6 +73,7 @@ class Worker:
             CapacityLimiter(threads),
             perform,
             observers,
+            lease_us,
             most_idle_claims,
             strict,
             registry.knows,
@@ -79,8 +81,9 @@ class Worker:
             on_end,
         )
         self._is_serving = False
-        # Where runs live while the worker claims.
+        # Where runs live while the worker claims, and who waits for them.
         self._runs: TaskGroup | None = None
+        self._waiting: Waiting | None = None
         self._is_stopping = False
         self._stopped = Event()
         # Set for the loop to look up; `_asked` and `_look_at` say whether there is a reason to claim.
@@ -121,6 +124,7 @@ class Worker:
             async with create_task_group() as keeping:
                 self._keep_held(keeping)
                 async with create_task_group() as self._runs:
+                    self._waiting = waiting_here()
                     await self._keep_claiming(self._runs)
                     # It may end any moment now: a tick that comes too late has a group of its own.
                     self._runs = None
@@ -176,7 +180,7 @@ class Worker:
             self._look_at = min(self._look_at, now + self._look_us)
             if self._has_slot and (self._asked or now >= self._look_at):
                 try:
-                    self._start(await self._claim(), runs)
+                    self._start(await self._claim(), runs, self._waiting)
                 except StorageError as error:
                     _log.warning("claim: %s; trying again", error)
             elif not self._is_stopping:
@@ -199,14 +203,14 @@ class Worker:
         """Claim one batch and wait until each of its runs has parked or ended; returns how many there were."""
         claimed = await self._claim()
         if self._runs is not None:
-            self._start(claimed, self._runs)
+            self._start(claimed, self._runs, self._waiting)
             while any(runner.lease in self._leases.held for runner in claimed):
                 await self._a_run_leaves().wait()
         else:
             async with create_task_group() as keeping:
                 self._keep_held(keeping)
                 async with create_task_group() as runs:
-                    self._start(claimed, runs)
+                    self._start(claimed, runs, waiting_here())
                 keeping.cancel_scope.cancel()
         return len(claimed)
 
@@ -253,9 +257,9 @@ class Worker:
                 self._look_at = min(self._look_at, claimed.next_due_at)
             return [self._hold(row, lease_id) for row in claimed.runs]
 
-    def _start(self, claimed: list[Runner], runs: TaskGroup) -> None:
+    def _start(self, claimed: list[Runner], runs: TaskGroup, who: Waiting | None) -> None:
         for runner in claimed:
-            runs.start_soon(self._run, runner)
+            runs.start_soon(self._run, runner, who)
 
     def _hold(self, row: RunRow, lease_id: str) -> Runner:
         workflow = self._registry.find(row.workflow, row.version)
@@ -271,7 +275,8 @@ class Worker:
         self._leases.held[runner.lease] = runner
         return runner
 
-    async def _run(self, runner: Runner) -> None:
+    async def _run(self, runner: Runner, who: Waiting | None) -> None:
+        waiting.set(who)
         try:
             await runner.run(self._pass_on_signals if runner.has_missed_news else None)
         except Exception:

@@ -19,6 +19,7 @@ from reflow.cli.copying import copy_all
 from reflow.cli.fleet import Fleet
 from reflow.cli.loading import is_installed, load
 from reflow.cli.options import parser
+from reflow.cli.showing import show
 from reflow.cli.signals import ignored_in_the_end
 from reflow.cli.storages import existing, storage_of
 from reflow.cli.worker import WorkerEngine, work
@@ -26,6 +27,7 @@ from reflow.errors import ConfigError, ReflowError
 
 __all__ = ["main"]
 
+_LOOKING = ("runs", "show", "why")
 _LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
@@ -35,6 +37,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser().parse_args(words)
     try:
         match options.command:
+            case None:
+                parser().print_help(sys.stderr)
+                return 2
             case "worker":
                 return _worker(options, words)
             case "copy":
@@ -73,12 +78,19 @@ def _worker(options: Namespace, words: Sequence[str]) -> int:
 
 
 async def _ask(options: Namespace) -> int:
-    async with Client(existing(options.storage, options.schema)) as client:
+    storage = existing(options.storage, options.schema, looks=options.command in _LOOKING)
+    async with Client(storage) as client:
         match options.command:
             case "runs":
-                return await runs.list_runs(client, options.status, options.workflow, options.limit)
+                return await runs.list_runs(client, options.status, options.workflow, options.tag, options.limit)
             case "why":
                 return await runs.why(client, options.run_id)
+            case "show":
+                return await show(client, options.run_id)
+            case "enqueue":
+                return await runs.enqueue(client, options)
+            case "send":
+                return await runs.send(client, options.run_id, options.event, options.payload, options.event_id)
             case "cancel":
                 return await runs.cancel(client, options.run_id)
             case "resume":

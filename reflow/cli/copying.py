@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reflow._engine.clock import SystemClock
-from reflow.cli.storages import reading, shown, writing
-from reflow.errors import StorageError
+from reflow.cli.storages import are_same, reading, shown, writing
+from reflow.errors import ConfigError, StorageError
 from reflow.storage._sql.copying import copy
 
 __all__ = ["copy_all"]
@@ -12,6 +12,8 @@ __all__ = ["copy_all"]
 
 def copy_all(source: str, target: str, *, schema: str | None = None, force: bool = False) -> None:
     """Copy all tables and print how many rows each has. `StorageError` where that cannot be, and nothing is copied."""
+    if are_same(source, target):
+        raise ConfigError(f"source and target are the same, {shown(source, schema)}; name a new one as the target")
     here, there = shown(source, schema), shown(target, schema)
     with reading(source, schema) as tables:
         held = tables.held_leases(SystemClock().now())

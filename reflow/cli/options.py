@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from reflow import __version__
 from reflow._core.duration import to_micros
 from reflow._core.status import RunStatus
-from reflow.errors import ConfigError
+from reflow.codec import JsonCodec
+from reflow.errors import ConfigError, SerializationError
 
 __all__ = ["parser"]
 
@@ -39,6 +41,18 @@ anything is wrong, nothing is copied.
 
 Stop all workers first. SOURCE is left as it is, so what is done to it afterwards
 is not in TARGET, and a run that goes on in both is done twice."""
+_RUNS = """\
+List runs, those created last first: a line for each, under a line that names
+the columns. Times are UTC, and a dash stands for nothing."""
+_SHOW = """\
+Print how a run stands, its input, its output or error, and its journal: a line
+for each entry, then for each command that waits. Values are JSON, those of the
+journal shortened. Times are UTC."""
+_ENQUEUE = """\
+Store a run of the workflow of this name, and print its id. No code is needed, so
+nothing is checked here: a worker has to know the workflow, and its arguments."""
+_SEND = """\
+Send an event to a run, which keeps it until it waits for it."""
 _PRUNE = """\
 Delete runs that ended longer ago than that, with all that belongs to them.
 `reflow worker --retention` does it now and then."""
@@ -54,7 +68,8 @@ class _Parser(ArgumentParser):
 def parser() -> ArgumentParser:
     """The whole command line; what was parsed has the `command`, and its options by their names."""
     whole = _Parser(prog="reflow", description="Durable workflows: run them, look at their runs, move them.")
-    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    whole.add_argument("--version", action="version", version=f"reflow {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
     def add(usage: str, summary: str, description: str = "", epilog: str = "") -> ArgumentParser:
         name = usage.split()[0]
@@ -81,7 +96,7 @@ def parser() -> ArgumentParser:
     copy.add_argument("target", metavar="TARGET", help="another one, new or empty")
     copy.add_argument("--schema", help="where a storage is a database: the schema of its tables (reflow)")
     copy.add_argument("--force", action="store_true", help="even if workers seem to hold runs of SOURCE")
-    runs = add("runs --storage STORAGE [options]", "list runs, those created last first")
+    runs = add("runs --storage STORAGE [options]", "list runs, those created last first", _RUNS)
     runs.add_argument(
         "--status",
         action="append",
@@ -89,15 +104,45 @@ def parser() -> ArgumentParser:
         help="in this state; may be repeated",
     )
     runs.add_argument("--workflow", help="of the workflow of this name")
+    runs.add_argument("--tag", action="append", help="with this tag; may be repeated, a run then has all")
     runs.add_argument("--limit", type=_count, metavar="N", default=50, help="how many at most; default: 50")
     why = add("why RUN_ID --storage STORAGE", "say what a run waits for, or how it ended")
+    show = add("show RUN_ID --storage STORAGE", "print all that is stored of a run", _SHOW)
+    _add_enqueue(
+        add("enqueue WORKFLOW [JSON] --storage STORAGE [options]", "store a run, to be started by a worker", _ENQUEUE)
+    )
+    send = add("send RUN_ID EVENT [JSON] --storage STORAGE [options]", "send an event to a run", _SEND)
     cancel = add("cancel RUN_ID --storage STORAGE", "cancel a run, with its clean-up")
     resume = add("resume RUN_ID --storage STORAGE", "let a failed or cancelled run go on, finished steps are kept")
-    for command in (why, cancel, resume):
+    for command in (why, show, send, cancel, resume):
         command.add_argument("run_id", metavar="RUN_ID")
+    send.add_argument("event", metavar="EVENT", help="its name")
+    send.add_argument(
+        "payload", metavar="JSON", nargs="?", default="null", type=_value, help="what comes with it; default: null"
+    )
+    send.add_argument("--event-id", metavar="ID", help="the same one is taken once, however often it is sent")
     prune = add("prune --older-than DURATION --storage STORAGE", "delete runs that ended long ago", _PRUNE)
     prune.add_argument("--older-than", type=_duration, required=True, metavar=_DURATION, help="such as 30d")
     return whole
+
+
+def _add_enqueue(command: ArgumentParser) -> None:
+    add = command.add_argument
+    add("workflow", metavar="WORKFLOW", help="its name")
+    add(
+        "arguments",
+        metavar="JSON",
+        nargs="?",
+        default="{}",
+        type=_arguments,
+        help="its arguments by name; default: none",
+    )
+    add("--version", type=_count, metavar="N", help="of the workflow; default: 1")
+    add("--run-id", metavar="ID", help="default: a new one")
+    add("--idempotency-key", metavar="KEY", help="a run of this workflow that has it is not stored again")
+    add("--delay", type=_duration, metavar=_DURATION, help="how long it is not started")
+    add("--priority", type=int, metavar="N", default=0, help="from -1000 to 1000, higher ones first; default: 0")
+    add("--tag", action="append", help="a text by which it is found; may be repeated")
 
 
 def _add_worker(command: ArgumentParser) -> None:
@@ -126,6 +171,23 @@ def _add_worker(command: ArgumentParser) -> None:
     )
     # A process of several, which stops when its standard input ends.
     add("--member", action="store_true", help=SUPPRESS)
+
+
+def _value(text: str) -> Any:
+    try:
+        return JsonCodec().decode(text.encode(), Any)
+    except (SerializationError, UnicodeEncodeError):
+        raise ArgumentTypeError(f"""{text!r} is no JSON; write '7', '"text"' or '{{"name": 7}}'""") from None
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments: dict[str, Any] = JsonCodec().decode(text.encode(), dict[str, Any])
+    except (SerializationError, UnicodeEncodeError):
+        raise ArgumentTypeError(
+            f"""{text!r} is no object in JSON; write arguments by name: '{{"name": 7}}'"""
+        ) from None
+    return arguments
 
 
 def _count(text: str) -> int:

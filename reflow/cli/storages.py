@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reflow.cli.loading import is_installed
+from reflow.cli.looking import LookedAtFile
 from reflow.errors import ConfigError
 from reflow.storage import SQLiteStorage, StorageAdapter
 from reflow.storage._sql.copying import Tables
@@ -19,7 +20,7 @@ from reflow.storage._sqlite import copying
 if TYPE_CHECKING:
     from reflow.storage.postgres import PostgresStorage
 
-__all__ = ["existing", "reading", "shown", "storage_of", "writing"]
+__all__ = ["are_same", "existing", "reading", "shown", "storage_of", "writing"]
 
 _DEFAULT_SCHEMA = "reflow"
 
@@ -29,11 +30,15 @@ def storage_of(text: str, schema: str | None) -> StorageAdapter:
     return _postgres(text, schema) if _is_server(text) else SQLiteStorage(_path(text, schema))
 
 
-def existing(text: str, schema: str | None) -> StorageAdapter:
-    """The same, for verbs that would find nothing in a new file: a slip of the pen makes none."""
+def existing(text: str, schema: str | None, *, looks: bool) -> StorageAdapter:
+    """The same, for verbs that would find nothing in a new file: a slip of the pen makes none. One that only `looks`
+    may look at a file that it may not write."""
     storage = storage_of(text, schema)
-    if isinstance(storage, SQLiteStorage) and not storage.path.is_file():
-        raise ConfigError(f"there is no file {storage.path}")
+    if isinstance(storage, SQLiteStorage):
+        if not storage.path.is_file():
+            raise ConfigError(f"there is no file {storage.path}")
+        if looks:
+            return LookedAtFile(storage.path)
     return storage
 
 
@@ -57,6 +62,14 @@ def writing(text: str, schema: str | None) -> AbstractContextManager[Tables]:
     return copying.writing(_path(text, None))
 
 
+def are_same(text: str, other: str) -> bool:
+    """Whether two texts name one storage: one file, by whatever path, or one database; the schema is that of both."""
+    if _is_server(text) or _is_server(other):
+        return _is_server(text) and _is_server(other) and _database(text) == _database(other)
+    one, another = _path(text, None), _path(other, None)
+    return one.resolve() == another.resolve() or (one.exists() and another.exists() and one.samefile(another))
+
+
 def shown(text: str, schema: str | None) -> str:
     """The same for messages: without a password."""
     return _postgres(text, schema).server.name if _is_server(text) else text
@@ -72,6 +85,15 @@ def _postgres(text: str, schema: str | None) -> PostgresStorage:
     from reflow.storage.postgres import PostgresStorage
 
     return PostgresStorage(text, schema=schema or _DEFAULT_SCHEMA)
+
+
+def _database(text: str) -> tuple[object, ...]:
+    """What tells databases apart, without who connects to them; one without a name is called as its user."""
+    _postgres(text, None)
+    from psycopg.conninfo import conninfo_to_dict
+
+    known = conninfo_to_dict(text)
+    return (*map(known.get, ("host", "hostaddr", "port", "service")), known.get("dbname", known.get("user")))
 
 
 def _path(text: str, schema: str | None) -> Path:

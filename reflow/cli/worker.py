@@ -21,13 +21,18 @@ import sys
 import threading
 from collections.abc import Collection
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 import anyio
+from anyio import create_task_group
 
+from reflow._core.duration import from_micros
 from reflow._core.failure import read_failure
 from reflow._core.status import RunStatus
 from reflow._engine.engine import Engine
+from reflow._engine.why import meant
 from reflow.cli.signals import Signals
+from reflow.errors import ReflowError
 from reflow.storage.loop import call_soon_here
 from reflow.storage.records import Ending
 
@@ -35,6 +40,9 @@ __all__ = ["WorkerEngine", "work"]
 
 # One that is about to end needs no longer.
 _THREAD_ENDS_S = 0.2
+# How often to look for runs that have no code here, and for how long they have to be due: others may have it.
+_LOOK_S = 180
+_OVERDUE = timedelta(seconds=10)
 
 _log = logging.getLogger("reflow")
 
@@ -54,9 +62,32 @@ class WorkerEngine(Engine):
         if ending.status is RunStatus.FAILED:
             failure = read_failure(ending.error, self._codec, f"the error of run {run_id!r}")
             place = f" at position {failure.position}" if failure.position else ""
-            _log.info("run %s failed%s: %s", run_id, place, failure)
+            _log.warning("run %s failed%s: %s", run_id, place, failure)
         elif ending.status is RunStatus.PENDING and self.is_stopping:
             self.handed_back += 1
+
+    async def without_code(self) -> list[str]:
+        """What there is to say of runs that are due for a while, and of whose workflow or version this engine has no
+        code. Of each workflow the last thousand are looked at."""
+        overdue = from_micros(self._clock.now()) - _OVERDUE
+        waiting: dict[tuple[str, int], list[datetime]] = {}
+        for name, counts in (await self.statistics()).runs.items():
+            if RunStatus.PENDING in counts:
+                for run in (await self.list_runs(workflow=name, status=RunStatus.PENDING, limit=1_000)).runs:
+                    if run.due_at and run.due_at < overdue and not self._registered.knows(name, run.version):
+                        waiting.setdefault((name, run.version), []).append(run.due_at)
+        return [
+            f"{len(due)} runs of {name!r} (version {version}) are due, the first since "
+            f"{min(due):%Y-%m-%d %H:%M:%S} UTC, and this worker has {self._instead_of(name)}"
+            for (name, version), due in waiting.items()
+        ]
+
+    def _instead_of(self, name: str) -> str:
+        if versions := [str(version) for known, version in self._registered.keys if known == name]:
+            return f"only version {', '.join(versions)}"
+        return "".join(
+            ["no workflow of that name", *(f"; was {one!r} meant?" for one in meant(name, self._registered.names))]
+        )
 
     def __str__(self) -> str:
         known = (f"{name} (version {version})" if version != 1 else name for name, version in self._registered.keys)
@@ -85,11 +116,24 @@ async def _serve(engine: WorkerEngine, is_member: bool) -> None:
         _watch_parent(told)
     async with engine:
         _log.info("serving %s; pid %d", engine, os.getpid())
-        await told.wait()
+        async with create_task_group() as tasks:
+            tasks.start_soon(_tell_of_runs_without_code, engine)
+            await told.wait()
+            tasks.cancel_scope.cancel()
         engine.is_stopping = True
         _log.info("told to stop by %s: %d runs in flight", signals.name or "the parent", engine.in_flight)
     signals.hurry(0)
     _log.info("stopped: %d runs handed back", engine.handed_back)
+
+
+async def _tell_of_runs_without_code(engine: WorkerEngine) -> None:
+    """Such as one whose workflow is misspelt: it would wait in silence."""
+    while True:
+        # What the storage has to say against it is said elsewhere.
+        with suppress(ReflowError):
+            for line in await engine.without_code():
+                _log.warning("%s", line)
+        await anyio.sleep(_LOOK_S)
 
 
 def _end_at_once(number: int) -> None:

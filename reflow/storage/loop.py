@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-__all__ = ["CallSoon", "Signal", "call_soon_here", "next_turn", "signal_here"]
+__all__ = ["CallSoon", "Signal", "call_soon_here", "next_turn", "signal_here", "trio_here"]
 
 CallSoon: TypeAlias = Callable[[Callable[[], object]], object]
 """Has something called in an event loop, from any thread; RuntimeError when the loop is gone."""
@@ -55,10 +55,22 @@ class _AsyncioSignal:
         return waiter
 
 
+def trio_here() -> Any:
+    """The module trio, in a task of it; None in a task of asyncio, also where trio is a guest in that loop."""
+    # Looked up among what is loaded: it need not be installed.
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        return trio if trio.lowlevel.in_trio_task() else None
+    except AttributeError:
+        # Another thread is just importing it, so nothing of it can be running.
+        return None
+
+
 def signal_here() -> Signal:
     """A new one for the event loop that runs here. Making one of anyio's is several times as much work."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if (trio := trio_here()) is not None:
         event: Signal = trio.Event()
         return event
     return _AsyncioSignal(sys.modules["asyncio"].get_running_loop())
@@ -66,9 +78,7 @@ def signal_here() -> Signal:
 
 def call_soon_here() -> CallSoon:
     """The one of the event loop that runs here."""
-    # Looked up among what is loaded: one of them runs here. asyncio second, because trio may be a guest in its loop.
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if (trio := trio_here()) is not None:
         call_soon: CallSoon = trio.lowlevel.current_trio_token().run_sync_soon
         return call_soon
     loop_call_soon: CallSoon = sys.modules["asyncio"].get_running_loop().call_soon_threadsafe
@@ -77,8 +87,7 @@ def call_soon_here() -> CallSoon:
 
 async def next_turn() -> None:
     """Let everybody run who is ready. May be cancelled."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if (trio := trio_here()) is not None:
         await trio.lowlevel.checkpoint()
     else:
         await sys.modules["asyncio"].sleep(0)

@@ -33,6 +33,7 @@ from anyio import CancelScope, Event, create_task_group, move_on_after, wait_all
 from anyio.lowlevel import checkpoint
 
 from reflow._core.duration import Duration, from_micros, to_instant, to_micros
+from reflow.storage.loop import trio_here
 
 __all__ = ["START", "VirtualClock", "set_or_due"]
 
@@ -176,8 +177,7 @@ async def set_or_due(
 
 async def _all_others_blocked() -> None:
     """Wait until no other task of this event loop can go on."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if trio_here() is not None:
         await wait_all_tasks_blocked()
         return
     passes = 0

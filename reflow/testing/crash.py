@@ -24,7 +24,7 @@ from reflow.storage.records import Lease, RunFilter, RunRow
 from reflow.testing.clock import VirtualClock
 from reflow.testing.harness import blocking, workflows_of
 from reflow.testing.sandbox import Sandbox, SentEvent
-from reflow.testing.stubs import Stubs
+from reflow.testing.stubs import StandIns, Stubs
 
 __all__ = ["VERBS", "Crash", "MortalStorage", "crash_everywhere"]
 
@@ -86,32 +86,35 @@ def crash_everywhere(
     call: Call[Any],
     *,
     stubs: Stubs | None = None,
+    real: bool = True,
     events: Iterable[SentEvent] = (),
     workflows: Iterable[Workflow[..., Any]] = (),
     start: datetime | None = None,
     limit: Duration = "10000d",
     before_each: Callable[[], object] | None = None,
+    fails: bool = False,
     backend: str = "asyncio",
 ) -> int:
     """Run `call` once without a crash; then again for each point at which its process can die, and resume it there.
 
     Each time the run must end as it did without a crash, and no body may run again whose result was stored. Returns how
     many points there were. Arguments are those of `run_workflow`; `before_each` is called before each run, to put back
-    what bodies have changed.
+    what bodies have changed. A run that fails without a crash is an error, unless it `fails` because it should.
 
     The next process is there at once, by the virtual clock, so that all times are the same. Raises `AssertionError`
     that names the point and tells the story, `TestRunIncompleteError` where the run does not end even without a crash.
     """
+    __tracebackhide__ = True
     known = workflows_of(call, workflows, "crash_everywhere")
     sent = tuple(events)
 
     def new_world() -> _World:
         if before_each is not None:
             before_each()
-        return _World(call, known, stubs, sent, VirtualClock(start=start), limit)
+        return _World(call, known, StandIns(stubs, clock := VirtualClock(start=start), real=real), sent, clock, limit)
 
     async def main() -> int:
-        expected = await new_world().undisturbed()
+        expected = await new_world().undisturbed(fails)
         points = 0
         for after in (False, True):
             dies_at = 1
@@ -130,24 +133,31 @@ class _World:
         self,
         call: Call[Any],
         workflows: tuple[Workflow[..., Any], ...],
-        stubs: Stubs | None,
+        stand_ins: StandIns,
         events: tuple[SentEvent, ...],
         clock: VirtualClock,
         limit: Duration,
     ) -> None:
         self.workflows = workflows
-        self.stubs = stubs
+        self.stand_ins = stand_ins
         self.clock = clock
         self.limit = limit
         self.storage = MemoryStorage()
         self._call = call
         self._events = events
 
-    async def undisturbed(self) -> str:
-        """How the run ends without a crash."""
+    async def undisturbed(self, fails: bool) -> str:
+        """How the run ends without a crash: well, unless it `fails` as it should."""
         async with _Process(self, self.storage) as process:
-            await process.finished(await process.begin(self._call, run_id=_RUN, events=self._events))
-        return await self._end()
+            run = await process.finished(await process.begin(self._call, run_id=_RUN, events=self._events))
+        end = await self._end()
+        if run.error is not None and not fails:
+            raise AssertionError(
+                f"without any crash the run is {end}; write fails=True if it should be\n{run.error.traceback}".rstrip()
+            )
+        if fails and run.error is None:
+            raise AssertionError(f"without any crash the run is {end}, and not failed as fails=True says")
+        return end
 
     async def survives(self, dies_at: int, after: bool, expected: str) -> bool:
         """Crash there and resume; False where the run ended before it came to that."""
@@ -218,7 +228,9 @@ class _Process(Sandbox):
 
     def __init__(self, world: _World, storage: StorageAdapter | MortalStorage) -> None:
         adapter: Any = storage
-        super().__init__(world.workflows, stubs=world.stubs, limit=world.limit, storage=adapter, clock=world.clock)
+        super().__init__(world.workflows, limit=world.limit, storage=adapter, clock=world.clock)
+        # One for all: what a stub was used for in the first process is not asked for again in the second.
+        self._stand_ins = world.stand_ins
         self.begun: list[_Place] = []
         self._told: list[tuple[int, str]] = []
         self._verbs: list[str] = getattr(storage, "verbs", [])

@@ -103,6 +103,7 @@ def explore(
     commands, or depends on what is not in its journal. Stops after `most` states: then `is_complete` is False. Raises
     `ConfigError` where `outcomes` lacks a step, and `SerializationError` where a value is not of the step's type.
     """
+    __tracebackhide__ = True
     search = _Search(Foreseen(outcomes, events or {}, codec or MsgpackCodec(), can_cancel=cancel))
     first = search.first(State(call=call, crashes=crashes))
     queue, known = deque([first]), {first.key}

@@ -24,6 +24,7 @@ from reflow import (
     Event,
     Failure,
     MemoryStorage,
+    NonDeterminismError,
     Run,
     RunCancelledError,
     RunFailedError,
@@ -97,13 +98,27 @@ def _event(given: SentEvent, codec: Codec) -> _Sent:
     return _Sent(to_micros(after[0], what="the time of an event") if after else 0, declared.name, payload)
 
 
+def _of_the_same_code(error: NonDeterminismError, workflow: str) -> NonDeterminismError:
+    """The error with other words: nothing was changed between the run and its replay."""
+    error.message = (
+        f"workflow {workflow!r} does not do the same in the same run when it is replayed, at position "
+        f"{error.position}: recorded {error.recorded}, now {error.yielded} ({error.location}). Its code decides by "
+        "what may be different the next time: the clock, random, the order of a set, a global, or I/O outside of "
+        "steps. Take the time from now(), randomness from new_random(), and all else from steps"
+    )
+    error.args = (error.message,)
+    return error
+
+
 class Sandbox(Engine):
     """An engine for tests: `async with Sandbox([signup], stubs={charge_card: "receipt 1"}) as sandbox: ...`
 
     It has all verbs of `Engine`, a `MemoryStorage`, and a `clock` that jumps to the next timer whenever everything
     waits for it. So `await sandbox.clock.sleep("14d")` lets two weeks pass at once, with all that happens in them. The
     clock begins at `start`, and jumps by no more than `limit` in all. `stubs` say what steps do instead of their
-    bodies; those without one run for real, in no virtual time.
+    bodies; those without one run for real, in no virtual time, or with `real=False` not at all. When it is left without
+    an error, it raises `ConfigError` where a step had no stub then, or ran for real although a stub is called almost as
+    it is.
     """
 
     def __init__(
@@ -111,6 +126,7 @@ class Sandbox(Engine):
         workflows: Iterable[Workflow[..., Any]],
         *,
         stubs: Stubs | None = None,
+        real: bool = True,
         start: datetime | None = None,
         limit: Duration = "10000d",
         storage: StorageAdapter | None = None,
@@ -119,7 +135,7 @@ class Sandbox(Engine):
         **options: Any,
     ) -> None:
         self.clock = clock or VirtualClock(start=start)
-        self._stand_ins = StandIns(stubs, self.clock)
+        self._stand_ins = StandIns(stubs, self.clock, real=real)
         super().__init__(
             storage or MemoryStorage(), workflows, clock=self.clock, lease=lease, grace=0, strict=True, **options
         )
@@ -143,6 +159,8 @@ class Sandbox(Engine):
             await super().__aexit__(kind, error, traceback)
         finally:
             await self._jumping.aclose()
+        if error is None:
+            self._check_stubs()
 
     async def begin(self, call: Call[R], *, run_id: str, events: Iterable[SentEvent] = ()) -> Run[R]:
         """Enqueue `call`, and send it these events in their time. Each is sent once, however often a run begins."""
@@ -171,6 +189,7 @@ class Sandbox(Engine):
         ended = await self.ends(run)
         info = await run.info()
         if not ended:
+            self._check_stubs()
             children = (await self.list_runs(parent=run.run_id)).runs
             waiting = [run.run_id, *(child.run_id for child in children if not child.status.is_terminal)]
             reasons = [await self.why(run_id) for run_id in waiting]
@@ -210,9 +229,17 @@ class Sandbox(Engine):
             page = await self.list_runs(cursor=cursor)
             for run in page.runs:
                 if (run.workflow, run.version) in self._registered.keys:
-                    assert_replays(workflows, await transcript_of(run.run_id, self._storage, self._codec))
+                    transcript = await transcript_of(run.run_id, self._storage, self._codec)
+                    try:
+                        assert_replays(workflows, transcript)
+                    except NonDeterminismError as error:
+                        raise _of_the_same_code(error, run.workflow) from None
             if (cursor := page.cursor) is None:
                 return
+
+    def _check_stubs(self) -> None:
+        registered = self._registered
+        self._stand_ins.check([registered.require(name, version) for name, version in registered.keys])
 
     async def _attempt(self, step: Step[Any], info: StepInfo, threads: CapacityLimiter, clock: Clock) -> Attempt:
         return await self._stand_ins.perform(step, info, threads, clock)

@@ -37,6 +37,7 @@ from reflow._core.steps import Step
 from reflow.testing.clock import VirtualClock
 from reflow.testing.crash import Crash
 from reflow.testing.faults import Gate, GatedClock, Owner, Ticket, Verb, at_the_gate
+from reflow.testing.harness import says_all
 from reflow.testing.interposed import interposed
 from reflow.testing.lockstep import AllBlocked, Backend, run_in_lockstep
 from reflow.testing.promises import Promises
@@ -109,6 +110,7 @@ def simulate(
 
     Raises `SimulationError`, with the seed, where a promise of Reflow is broken or the invariant does not hold.
     """
+    __tracebackhide__ = True
     steps, count, happened = 0, 0, Counter[str]()
     known = [*dict.fromkeys([*(call.workflow for call in calls), *workflows])]
     users = _Users(calls, list(events), list(cancels))
@@ -123,8 +125,9 @@ def simulate(
                 raise AssertionError("the invariant does not hold")
         except Exception as raised:
             error = _innermost(raised)
-            reason = str(error) if isinstance(error, AssertionError) else repr(error)
-            raise SimulationError(seed, reason, tuple(world.trace)) from error
+            is_promise = isinstance(error, AssertionError)
+            reason, cause = str(error) if is_promise else repr(error), None if is_promise and says_all(error) else error
+            raise SimulationError(seed, reason, tuple(world.trace)) from cause
         steps, count = steps + world.steps, count + 1
         happened.update(world.faults)
     return Simulated(count, steps, dict(sorted(happened.items())))

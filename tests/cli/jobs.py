@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from reflow import Flow, step, workflow
+from reflow import Flow, step, wait_event, workflow
 
 
 def told(what: str) -> None:
@@ -85,6 +85,21 @@ def failing() -> Flow[None]:
 def giving(value: int) -> Flow[int]:
     """One step."""
     return (yield from step(give, value))
+
+
+@workflow
+def waiting(times: int = 1) -> Flow[str]:
+    """Waits for events."""
+    text = ""
+    for _ in range(times):
+        text = yield from wait_event("go", str, timeout="52w")
+    return text
+
+
+@workflow
+def echoing(text: str) -> Flow[str]:
+    """One step that gives a text."""
+    return (yield from step(str, text))
 
 
 @workflow(name="giving")

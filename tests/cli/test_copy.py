@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -235,7 +236,7 @@ async def test_a_run_that_a_worker_holds(tmp_path: Path, capsys: pytest.CaptureF
 
 
 async def test_a_target_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A target that has rows is refused, be it only a schedule, and left as it is; so is the source itself."""
+    """A target that has rows is refused, be it only a schedule, and left as it is."""
     source, target = tmp_path / "source.db", tmp_path / "target.db"
     await filled(source)
     await filled(target)
@@ -243,12 +244,36 @@ async def test_a_target_that_is_not_empty(tmp_path: Path, capsys: pytest.Capture
         execute(target, f"delete from {table}")
     before = contents(target)
 
-    codes = main(["copy", str(source), str(target)]), main(["copy", str(source), str(source)])
+    code = main(["copy", str(source), str(target)])
 
-    assert ((1, 1), before) == (codes, contents(target))
-    said = capsys.readouterr().err.splitlines()
-    why = "reflow copy: storage could not copy: the target is not empty, it has rows in"
-    assert [f"{why} reflow_schedule; name a new one", f"{why} reflow_run; name a new one"] == said
+    assert (1, before) == (code, contents(target))
+    why = "the target is not empty, it has rows in reflow_schedule; name a new one"
+    assert f"reflow copy: storage could not copy: {why}\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["app.db", "./app.db", "sqlite:///app.db", "linked.db", "second.db"])
+async def test_a_copy_onto_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The source is refused as the target, by whatever path it is named, and though it is empty."""
+    storage = SQLiteStorage(tmp_path / "app.db")
+    await storage.initialize()
+    await storage.close()
+    os.symlink(storage.path, tmp_path / "linked.db")
+    os.link(storage.path, tmp_path / "second.db")
+    monkeypatch.chdir(tmp_path)
+
+    code = main(["copy", "app.db", name])
+
+    expected = "reflow copy: source and target are the same, app.db; name a new one as the target\n"
+    assert (2, expected) == (code, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("target", ["postgresql://me@host.invalid/app", "postgres://you:secret@host.invalid/app"])
+async def test_a_copy_of_a_database_onto_itself(capsys: pytest.CaptureFixture[str], target: str) -> None:
+    """A database is refused as its own target, whoever connects to it, and no server is asked."""
+    assert 2 == main(["copy", "postgresql://me@host.invalid/app", target, "--schema", "jobs"])
+    assert "source and target are the same" in capsys.readouterr().err
 
 
 async def test_a_source_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import reflow
 from reflow.cli import main
 from tests.support.commands import FOLDER, started
 
 WRONG = {
-    "": "reflow: the following arguments are required: COMMAND; see reflow --help",
     "nope": "reflow: argument COMMAND: invalid choice: 'nope' *; see reflow --help",
     "worker nojobs": f"reflow worker: there is no module 'nojobs' in {FOLDER}, nor among what is installed",
     "worker jobs.deeper": f"reflow worker: there is no module 'jobs.deeper' in {FOLDER}, nor among what is installed",
@@ -26,7 +26,7 @@ WRONG = {
     ),
     "worker jobs:nope": (
         "reflow worker: module 'jobs' has no 'nope'; its workflows are: "
-        "failing, giving, giving_again, reading, resting, sticking"
+        "echoing, failing, giving, giving_again, reading, resting, sticking, waiting, weighing"
     ),
     "worker jobs:give": "reflow worker: jobs:give is no workflow, nor a list of them: <function give at *",
     "worker jobs:MIXED": "reflow worker: jobs:MIXED is no workflow, nor a list of them: <function give at *",
@@ -49,6 +49,10 @@ WRONG = {
     ),
     "runs": "reflow runs: there is no file app.db",
     "runs --status done": "reflow runs: argument --status: invalid choice: 'done' *",
+    "enqueue giving {": "reflow enqueue: argument JSON: '{' is no object in JSON; write arguments by name: '{*",
+    "enqueue giving [7]": "reflow enqueue: argument JSON: '[7]' is no object in JSON; *",
+    "enqueue giving --priority x": "reflow enqueue: argument --priority: invalid int value: 'x'; *",
+    "send r go on": """reflow send: argument JSON: 'on' is no JSON; write '7', '"text"' or '{"name": 7}'; *""",
     "prune --older-than x": "reflow prune: argument --older-than: 'x' is no duration; *",
 }
 STORAGES = {
@@ -87,12 +91,27 @@ def is_like(said: str, expected: str) -> bool:
 @pytest.mark.parametrize("words", WRONG)
 def test_what_is_wrong(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake is answered by one line that says what to write, and exit code 2."""
-    has_storage = words and not words.startswith("nope")
+    has_storage = not words.startswith("nope")
 
     code = code_of(*words.split(), *(["--storage", "app.db"] if has_storage else []))
 
     said = capsys.readouterr()
     assert (2, "", True) == (code, said.out, is_like(said.err, WRONG[words])), said.err
+
+
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`reflow` alone says on standard error what there is, with exit code 2."""
+    code = code_of()
+
+    said = capsys.readouterr()
+    assert (2, "", True, True) == (code, said.out, said.err.startswith("usage: reflow"), "\n    worker " in said.err)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`reflow --version` says which one it is."""
+    code = code_of("--version")
+
+    assert (0, f"reflow {reflow.__version__}\n") == (code, capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("text", STORAGES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from reflow import Call, Client, RunInfo, RunStatus, SQLiteStorage
+from reflow.testing import VirtualClock
 from tests.cli.jobs import failing, giving, reading, resting, sticking, weighing
 from tests.support.commands import started
 
@@ -154,6 +157,38 @@ def test_it_says_what_it_does(file: Path) -> None:
     assert (0, True) == (code, "stopped: 0 runs handed back" in said)
 
 
+def test_runs_without_code(file: Path) -> None:
+    """A worker says which due runs have no code in it, and what may have been meant; not of those that are due only
+    now, or whose code it has."""
+
+    async def fill() -> None:
+        clock = VirtualClock(start=datetime.now(UTC) - timedelta(hours=1))
+        async with Client(SQLiteStorage(file), clock=clock) as client:
+            await client.enqueue_many("givin", [{"value": 1}, {"value": 2}])
+            await client.enqueue("failing", version=7)
+            await client.enqueue("giving", {"value": 7})
+            await client.enqueue("something", delay="2h")
+        async with Client(SQLiteStorage(file)) as client:
+            await client.enqueue("other")
+
+    anyio.run(fill)
+    with started("worker", "jobs:GOOD", "--storage", file, "--log-level", "warning") as worker:
+        lines = [worker.until("are due"), worker.until("are due")]
+        worker.send(signal.SIGTERM)
+        code, said = worker.left()
+
+    due = (
+        r".* WARNING reflow: {} runs of '{}' \(version {}\) are due, the first since 20.* UTC, and this worker has {}\n"
+    )
+    expected = [
+        due.format(1, "failing", 7, "only version 1"),
+        due.format(2, "givin", 1, r"no workflow of that name; was 'giving' meant\?"),
+    ]
+    lines.sort(key=lambda line: "givin" in line)
+    assert [True, True] == [bool(re.fullmatch(*pair)) for pair in zip(expected, lines, strict=True)]
+    assert (0, 2) == (code, said.count("WARNING"))
+
+
 def test_what_was_imported_is_no_garbage(file: Path) -> None:
     """A worker freezes what was there before it began, so that full collections cost it little."""
     enqueue(file, weighing())
@@ -167,15 +202,16 @@ def test_what_was_imported_is_no_garbage(file: Path) -> None:
 
 
 def test_the_log_level(file: Path) -> None:
-    """With another log level it says only what matters then."""
-    enqueue(file, giving(7))
+    """With another log level it says only what matters then: that a run has failed, and not that it begins or stops."""
+    enqueue(file, failing())
 
-    with started("worker", "jobs:giving", "--storage", file, "--log-level", "warning") as worker:
-        worker.until("give 7")
+    with started("worker", "jobs:failing", "--storage", file, "--log-level", "warning") as worker:
+        failed = worker.until("failed")
         worker.send(signal.SIGTERM)
         code, said = worker.left()
 
-    assert (0, f"give 7 in {worker.process.pid}\n") == (code, said)
+    assert failed.endswith(" WARNING reflow: run failing failed at position 0: ValueError: boom\n")
+    assert (0, f"give 1 in {worker.process.pid}\n{failed}") == (code, said)
 
 
 def test_retention(file: Path) -> None:

@@ -14,6 +14,7 @@ from reflow import Engine, RunStatus, SQLiteStorage
 from tests.crash.fleet import Fleet
 from tests.crash.fleet_worker import killed, shared
 from tests.crash.ledger import fired
+from tests.crash.nursery import Nursery
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -70,10 +71,10 @@ async def outputs(path: Path, workflow: object, count: int) -> list[object]:
     return [info and info.output for info in infos]
 
 
-async def test_runs_survive_fifty_kills(tmp_path: Path, anyio_backend: str) -> None:
+async def test_runs_survive_fifty_kills(tmp_path: Path, nursery: Nursery, anyio_backend: str) -> None:
     """[28] A worker killed 50 times at random moments loses nothing: all runs complete, and no finished body runs
     again."""
-    fleet = Fleet(tmp_path, anyio_backend)
+    fleet = Fleet(tmp_path, anyio_backend, nursery)
     await enqueue(fleet.database, killed, RUNS)
     dice = random.Random(20261121)
     repeated: set[tuple[str, str]] = set()

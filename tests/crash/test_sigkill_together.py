@@ -128,8 +128,8 @@ async def test_a_fleet_under_fire(tmp_path: Path, nursery: Nursery, anyio_backen
         workload = Workload(fleet, client, dice)
         workers = [stack.enter_context(fleet.worker(lease="500ms", pace_s=0.005)) for _ in range(WORKERS)]
         for _ in range(KILLS):
-            await workload.grow()
             await workload.disturb()
+            await workload.grow()
             before = finished(fleet.database)
             seen = fleet.began_count()
             fleet.wait_for_bodies(seen + dice.randint(1, 40), limit_s=0.5)

@@ -29,12 +29,10 @@ from tests.crash.test_sigkill_together import rows
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.usefixtures("patience")]
 
 LEASE, LEASE_S = "300ms", 0.3
-IN_BODIES = scaled(4, long=50)
+IN_BODIES = scaled(4, long=30)
 # An idle worker has come to the last of them after a few seconds.
 POINTS = range(1, 131)
 AT_POINTS = scaled(6, long=len(POINTS))
-# Longer than anybody waits for a lock, or not.
-LOCKED_S = scaled(2, long=65)
 # How a zombie hears that it is one.
 REFUSALS = {"a write": "the lease is lost; dropped", "a heartbeat": "another engine has taken it over; dropped here"}
 
@@ -62,6 +60,11 @@ class Zombie:
             while not rows(self.fleet.database, text):  # noqa: ASYNC110 - another process does it
                 await anyio.sleep(0.02)
         return bool(rows(self.fleet.database, text))
+
+    def freeze(self) -> None:
+        """Stop it, wherever it is."""
+        self.worker.send_signal(signal.SIGSTOP)
+        self.worker.wait_until_stopped(10)
 
     def wake(self) -> None:
         """Let it go on."""
@@ -109,8 +112,12 @@ async def test_frozen_in_a_body(tmp_path: Path, nursery: Nursery, anyio_backend:
         with zombie(fleet, number, pace_s=0.1) as frozen:
             assert await to_thread.run_sync(fleet.wait_for_bodies, seen + dice.randint(1, 5))
             await anyio.sleep(dice.uniform(0.01, 0.08))
-            frozen.worker.send_signal(signal.SIGSTOP)
-            frozen.worker.wait_until_stopped(10)
+            frozen.freeze()
+            # Amid a heartbeat, it would hold up everybody: the next test is about that.
+            while frozen.holds_the_lock:
+                frozen.wake()
+                await anyio.sleep(0.002)
+                frozen.freeze()
             with fleet.worker(lease=LEASE):
                 assert await frozen.completed(number)
             left = frozen.run
@@ -126,7 +133,9 @@ async def test_frozen_in_a_body(tmp_path: Path, nursery: Nursery, anyio_backend:
 
 async def test_frozen_at_a_statement(tmp_path: Path, nursery: Nursery, anyio_backend: str) -> None:
     """[117][120] A worker that is stopped at a statement of SQL, in its threads that write and read, changes nothing of
-    what others did meanwhile. Where it holds the lock, they can do nothing, and go on when it wakes."""
+    what others did meanwhile, and begins at most the one body that it was about to begin. Where it holds the lock, they
+    can do nothing, and go on when it wakes.
+    """
     fleet = Fleet(tmp_path, anyio_backend, nursery)
     points = random.Random(anyio_backend).sample(POINTS, AT_POINTS)
 
@@ -136,6 +145,7 @@ async def test_frozen_at_a_statement(tmp_path: Path, nursery: Nursery, anyio_bac
             frozen.worker.wait_until_stopped(20)
             where = fleet.errors.splitlines()[-1].partition("\t")[0]
             is_locked, is_over, left = frozen.holds_the_lock, await frozen.completed(number, 0), frozen.run
+            following = (f"run-{number}", str(len(left) - 1))
             with fleet.worker(lease=LEASE):
                 has_gone_on = await frozen.completed(number, 4 * LEASE_S if is_locked else 20)
                 assert (is_over or not is_locked) == has_gone_on
@@ -148,7 +158,9 @@ async def test_frozen_at_a_statement(tmp_path: Path, nursery: Nursery, anyio_bac
             await frozen.works_on()
 
             assert left == frozen.run
-            assert set() == done & {(run, position) for run, position, _, _ in fleet.began(seen)}
+            # It could not know yet, where it was about to begin the next body: that one, and no other, may run again.
+            again = [(run, position) for run, position, _, _ in fleet.began(seen) if (run, position) in done]
+            assert again in ([], [following])
             fired("SIGSTOP", where + (", with the lock" if is_locked else ""))
 
     assert {RunStatus.COMPLETED: 2 * AT_POINTS} == statuses(fleet.database)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from reflow import (
     RunNotFoundError,
     RunStatus,
     SQLiteStorage,
+    StorageError,
     sleep,
     step,
     workflow,
@@ -166,6 +168,43 @@ async def test_an_end_in_another_process_is_heard_of(world: World) -> None:
         hinted.wake(None)
 
     assert ([7], before) == (results, world.clock.now())
+
+
+async def test_waiting_beyond_the_engine(world: World) -> None:
+    """[110] Who waits for a result when the engine is left goes on waiting, and hears of the end elsewhere."""
+    results: list[int] = []
+
+    async def wait() -> None:
+        results.append(await run.result())
+
+    with fail_after(10):
+        async with create_task_group() as tasks:
+            async with world.engine(quick) as here:
+                run = await here.enqueue(quick(7), delay="1h")
+                tasks.start_soon(wait)
+                await wait_all_tasks_blocked()
+            there = world.engine(quick, storage=Hinted(world.storage))  # type: ignore[arg-type]
+            world.clock.advance("1h")
+            await there.drain()
+            while not results:
+                world.clock.advance("1s")
+                await wait_all_tasks_blocked()
+
+    assert [7] == results
+
+
+async def test_waiting_beyond_the_storage(tmp_path: Path) -> None:
+    """Who waits for a result when the last engine on the storage is left is told that the storage is closed."""
+
+    async def wait() -> None:
+        with pytest.raises(StorageError, match=r"was closed|is not open"):
+            await run.result()
+
+    with fail_after(10):
+        async with create_task_group() as tasks, Engine(SQLiteStorage(tmp_path / "runs.db"), [quick]) as engine:
+            run = await engine.enqueue(quick(7), delay="1h")
+            tasks.start_soon(wait)
+            await wait_all_tasks_blocked()
 
 
 async def test_a_clock_that_is_put_back(world: World) -> None:

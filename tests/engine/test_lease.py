@@ -160,7 +160,10 @@ async def test_a_lost_lease_drops_the_run(world: World, shape: str, caplog: pyte
     after = await world.storage.get_run("r")
 
     assert before == after
-    assert ["run r: another engine has taken it over; dropped here"] == caplog.messages
+    assert [
+        "run r: another engine has taken it over; dropped here. Did the event loop, or the process, stand still for "
+        "longer than the lease?"
+    ] == caplog.messages
 
 
 @pytest.mark.parametrize("shape", ["flow", "side_by_side"])
@@ -245,7 +248,44 @@ async def test_trust_ends_before_the_lease(scene: Scene) -> None:
 
     assert 20_000_000 < stopped_at - began_at < 30_000_000
     info = await scene.world.info()
-    assert (RunStatus.RUNNING, None) == (info.status, info.error)
+    assert (RunStatus.PENDING, None) == (info.status, info.error)
+
+
+async def test_a_run_that_was_dropped_is_given_back(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    """[118] A run that was dropped because the storage did not answer is given back when it does: no lease has to run
+    out, what had an outcome by then is not repeated, and nobody takes it for a run that kills its process."""
+    clock, began_at = scene.world.clock, scene.world.clock.now()
+    scene.steps.held["held"].set()
+    unanswered = scene.tapped.hold("save_progress")
+    scene.tapped.fail("heartbeat", 1_000)
+    async with scene.engine:
+        run = await scene.engine.enqueue(scene.flow(), run_id="r")
+        await unanswered.arrived.wait()
+        with fail_after(10):
+            await _pass(scene.world, 29)
+            result = await run.result()
+
+    assert (["held", "next"], ["held", "next"]) == (result, scene.steps.begun)
+    assert clock.now() - began_at < 30_000_000
+    assert 1 == sum("dropped" in record.getMessage() for record in caplog.records)
+    assert 2 == (await scene.world.info()).executions
+
+
+async def test_a_run_that_was_dropped_and_taken_over(scene: Scene) -> None:
+    """[118] Giving back is a write like any other: where another engine has taken the run over, it changes nothing."""
+    scene.steps.held["held"].set()
+    unanswered = scene.tapped.hold("save_progress")
+    scene.tapped.fail("heartbeat", 1_000)
+    async with scene.engine:
+        await scene.engine.enqueue(scene.flow(), run_id="r")
+        await unanswered.arrived.wait()
+        lease = await scene.taken_over()
+        before = await scene.world.storage.get_run("r")
+        await _pass(scene.world, 29)
+        after = await scene.world.storage.get_run("r")
+
+    assert before is not None
+    assert (before, lease.lease_id) == (after, before.lease_id)
 
 
 async def test_trust_counts_from_the_sending(scene: Scene) -> None:

@@ -163,6 +163,49 @@ async def test_an_abandoned_thread_gives_its_place_back(world: World) -> None:
     assert (7, []) == (result, began)
 
 
+@pytest.mark.parametrize("ends_by", ["a timeout", "a lost race"])
+async def test_an_abandoned_thread_keeps_its_place(world: World, ends_by: str) -> None:
+    """However often bodies that hang are given up and tried again, they never are in more than `threads` threads at
+    once; when these end, their places are free again."""
+    hanging, afterwards = Blocked(2), Blocked(2)
+    is_over = Event()
+
+    async def after_both() -> None:
+        await hanging.began.wait()
+
+    @workflow
+    def hangs(number: int) -> Flow[int]:
+        body = step(hanging, number)
+        if ends_by == "a timeout":
+            return (yield from body.options(timeout="1m", retry=Retry(max_attempts=3, initial_delay=0)))
+        yield race(body, step(after_both))
+        is_over.set()
+        return (yield from body)
+
+    @workflow
+    def quick(number: int) -> Flow[int]:
+        return (yield from step(afterwards, number))
+
+    async with world.engine(hangs, quick, threads=2, lease="1d") as engine:
+        runs = [await engine.enqueue(hangs(number)) for number in range(2)]
+        await hanging.began.wait()
+        if ends_by == "a timeout":
+            world.clock.advance("1m")
+        else:
+            await is_over.wait()
+        runs += [await engine.enqueue(quick(number)) for number in range(2)]
+        for _ in range(10):
+            await wait_all_tasks_blocked()
+        hung = hanging.running, afterwards.running
+        hanging.release()
+        await afterwards.began.wait()
+        afterwards.release()
+        results = [await run.result() for run in runs]
+
+    assert ((2, 0), 2, 2) == (hung, hanging.most, afterwards.most)
+    assert [0, 1, 0, 1] == results
+
+
 @pytest.mark.parametrize("limit", [None, "1h"])
 async def test_bodies_do_not_share_context(world: World, limit: str | None) -> None:
     """Two runs side by side do not see each other's step, whichever way their bodies run."""

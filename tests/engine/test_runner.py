@@ -14,6 +14,7 @@ from reflow import Flow, Retry, RunStatus, current_step, gather, now, race, slee
 from reflow._core.replay import Replay
 from reflow._engine.runner import Runner
 from reflow.storage.records import Progress
+from tests.support.bodies import a_cancellation
 from tests.support.clock import HastyClock
 from tests.support.tapped import TappedStorage
 from tests.support.world import World
@@ -278,16 +279,18 @@ async def test_a_storage_that_is_away_for_long(world: World) -> None:
     assert 2 == (await world.info()).executions
 
 
-async def test_an_error_of_the_adapter(world: World, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("raises", ["an error", "a cancellation"])
+async def test_an_error_of_the_adapter(world: World, caplog: pytest.LogCaptureFixture, raises: str) -> None:
     """An adapter that breaks its contract costs the run its lease and nothing else: it is taken up when that is over,
     and not again and again until then."""
     broken: list[int] = []
+    error = KeyError("a bug") if raises == "an error" else await a_cancellation()
 
     class Broken(TappedStorage):
         async def save_progress(self, progress: Progress) -> bool:
             broken.append(1)
             if len(broken) == 1:
-                raise KeyError("a bug")
+                raise error
             return bool(await self._storage.save_progress(progress))
 
     log = Log(world)

@@ -185,7 +185,8 @@ async def test_a_message_that_nobody_waits_for(scene: Scene) -> None:
     def waiting(name: str) -> Flow[Any]:
         return (yield from gather(step(scene.steps, name), wait_event("answer")))
 
-    async with scene.world.engine(waiting, storage=tapped, grace=0) as engine:  # type: ignore[arg-type]
+    # A long lease: the clock is turned without waiting for heartbeats.
+    async with scene.world.engine(waiting, storage=tapped, lease="1d", grace=0) as engine:  # type: ignore[arg-type]
         await engine.enqueue(waiting("a"), run_id="a")
         await scene.steps.until("a begins")
         await scene.world.send("a", "another")

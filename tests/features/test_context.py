@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,6 +16,7 @@ from reflow import (
     Call,
     Flow,
     MisuseError,
+    Retry,
     RunInfo,
     RunStatus,
     StepFailedError,
@@ -77,6 +78,38 @@ async def test_each_branch_has_its_own_context(world: World) -> None:
     info = await world.settle(flow())
 
     assert [["body", "a"], ["body", "b"], "body"] == info.output
+
+
+@pytest.mark.parametrize("shape", ["one after the other", "timed", "retried", "side by side"])
+async def test_each_step_body_has_its_own_context(world: World, shape: str) -> None:
+    """An async step body begins with what was set when its run was taken up, not with what another body has set: live
+    as after a takeover, where that other one does not run."""
+    seen: list[str] = []
+
+    async def body(number: int) -> None:
+        seen.append(tenant.get())
+        tenant.set(f"body {number}")
+        await checkpoint()
+        assert f"body {number}" == tenant.get()
+        if current_step().attempt == 1:
+            raise ConnectionError
+
+    @workflow
+    def flow() -> Flow[str]:
+        for number in range(2):
+            command = step(body, number).options(
+                retry=Retry(max_attempts=2, initial_delay=0) if shape == "retried" else None,
+                timeout="1h" if shape == "timed" else None,
+            )
+            with suppress(StepFailedError, ExceptionGroup):
+                yield gather(command, step(give, 1)) if shape == "side by side" else command
+        return tenant.get()
+
+    info = await world.settle(flow())
+
+    assert "nobody" == info.output
+    assert {"nobody"} == set(seen)
+    assert (4 if shape == "retried" else 2) == len(seen)
 
 
 # ---- cancel scopes ---------------------------------------------------------------------------------------------------

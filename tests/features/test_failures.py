@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from reflow import (
@@ -22,7 +22,7 @@ from reflow import (
     workflow,
 )
 from reflow.testing.crash import MortalStorage
-from tests.support.bodies import give
+from tests.support.bodies import a_cancellation, give
 from tests.support.world import World
 
 pytestmark = pytest.mark.anyio
@@ -242,7 +242,7 @@ async def test_a_cancellation_of_the_body_s_own_making(world: World) -> None:
 
     async def body() -> None:
         attempts.append(None)
-        raise await _cancellation()
+        raise await a_cancellation()
 
     @workflow
     def flow() -> Flow[None]:
@@ -257,7 +257,7 @@ async def test_a_cancellation_of_the_body_s_own_making(world: World) -> None:
 
 async def test_a_cancellation_in_the_workflow_s_own_code(world: World) -> None:
     """The event loop's cancellation raised by a workflow's own code fails the run; it does not come back for ever."""
-    cancellation = await _cancellation()
+    cancellation = await a_cancellation()
 
     @workflow
     def flow() -> Flow[None]:
@@ -267,16 +267,6 @@ async def test_a_cancellation_in_the_workflow_s_own_code(world: World) -> None:
     info = await world.settle(flow())
 
     assert (RunStatus.FAILED, 1) == (info.status, info.executions)
-
-
-async def _cancellation() -> BaseException:
-    with CancelScope() as scope:
-        scope.cancel()
-        try:
-            await checkpoint()
-        except get_cancelled_exc_class() as error:
-            return error
-    raise AssertionError
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -299,6 +289,43 @@ async def test_a_body_that_awaits_something_cancelled(world: World) -> None:
     info = await world.settle(flow())
 
     assert "caught" == info.output
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("by", ["a scope", "asyncio"])
+async def test_a_failure_after_a_body_has_cancelled_itself(world: World, by: str) -> None:
+    """What a body cancels by itself and does not let out, as some libraries do for their timeouts, makes no later
+    failure of it a shutdown: neither in this step nor in the next."""
+    attempts: list[None] = []
+
+    async def body() -> None:
+        attempts.append(None)
+        with CancelScope() as scope:
+            try:
+                if by == "a scope":
+                    scope.cancel()
+                else:
+                    current = asyncio.current_task()
+                    assert current
+                    current.cancel()
+                await checkpoint()
+            except asyncio.CancelledError:
+                pass
+        raise TimeoutError("in the body")
+
+    @workflow
+    def flow() -> Flow[str]:
+        for _ in range(2):
+            try:
+                yield step(body)
+            except StepFailedError:
+                continue
+        yield step(give, 1)
+        return "done"
+
+    info = await world.settle(flow())
+
+    assert ("done", 2, 1) == (info.output, len(attempts), info.executions)
 
 
 async def test_compensation(world: World) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,22 @@ from anyio import (
     wait_all_tasks_blocked,
 )
 
-from reflow import Flow, MemoryStorage, Retry, RunStatus, gather, race, sleep, step, workflow
+from reflow import (
+    Client,
+    Engine,
+    Flow,
+    MemoryStorage,
+    Retry,
+    RunInfo,
+    RunStatus,
+    SQLiteStorage,
+    gather,
+    race,
+    sleep,
+    step,
+    workflow,
+)
+from reflow.events import LifecycleEvent, RunStarted, StepStarted
 from tests.support.bodies import Steps, give
 from tests.support.tapped import Gate, TappedStorage
 from tests.support.world import World
@@ -248,3 +265,66 @@ async def test_a_thread_that_outlives_the_engine(world: World) -> None:
     await ended.wait()
 
     assert back
+
+
+@pytest.mark.parametrize("shape", ["one step", "side by side", "timed", "both", "answered"])
+@pytest.mark.parametrize("sync", [False, True])
+def test_the_end_of_an_event_loop(tmp_path: Path, shape: str, sync: bool) -> None:
+    """[176][196] The end of `asyncio.run`, which cancels each task by itself, is no failure of what was in flight:
+    neither to hooks nor in the storage; all runs are given back."""
+    begun, told, go = list[int](), list[LifecycleEvent](), threading.Event()
+
+    def begins(number: int) -> None:
+        begun.append(number)
+        if len(begun) == expected:
+            all_begun.get_loop().call_soon_threadsafe(all_begun.set_result, None)
+
+    def in_a_thread(number: int) -> None:
+        begins(number)
+        go.wait()
+
+    async def on_the_loop(number: int) -> None:
+        begins(number)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if shape == "answered":
+                raise ConnectionError("interrupted") from None
+            raise
+
+    @workflow
+    def flow(number: int) -> Flow[None]:
+        body = step(in_a_thread if sync else on_the_loop, number)
+        if shape in ("timed", "both"):
+            body = body.options(timeout="1h")
+        yield gather(body, body, sleep("1h")) if shape in ("side by side", "both") else body
+
+    async def serve() -> None:
+        async with Engine(storage, [flow], hooks=[told.append]) as engine:
+            for number in range(10):
+                await engine.enqueue(flow(number), run_id=str(number))
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        nonlocal all_begun
+        all_begun = asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(serve())
+        await all_begun
+        assert not serving.done()
+
+    async def infos() -> list[RunInfo | None]:
+        async with Client(storage) as client:
+            return [await client.get_run(str(number)) for number in range(10)]
+
+    all_begun: asyncio.Future[None]
+    storage = SQLiteStorage(tmp_path / "test.db", durability="process")
+    expected = 20 if shape in ("side by side", "both") else 10
+    asyncio.run(main())
+    go.set()
+    runs = asyncio.run(infos())
+
+    assert 10 * [(RunStatus.PENDING, None, [])] == [
+        run and (run.status, run.error, [entry for entry in run.entries if entry.kind == "step"]) for run in runs
+    ]
+    assert {RunStarted, StepStarted} == {type(event) for event in told}
+    assert expected == len(begun)

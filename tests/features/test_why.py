@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+from anyio import create_task_group
+from anyio.lowlevel import checkpoint
 
 from reflow import (
     Client,
+    Engine,
     Failure,
     Flow,
+    MemoryStorage,
     NonDeterminismError,
     Place,
     Retry,
@@ -19,12 +24,14 @@ from reflow import (
     WorkflowNotFoundError,
     gather,
     get_logger,
+    now,
     sleep,
     step,
     wait_event,
     workflow,
 )
-from reflow._core.journal import NEVER, Timer
+from reflow._core.journal import ENTRIES_AT_ONCE, NEVER, Timer
+from reflow.testing import VirtualClock
 from tests.support.bodies import Steps, give
 from tests.support.driven import line_of
 from tests.support.parked import child_of, claim, fail, leave
@@ -138,6 +145,31 @@ async def test_no_engine_at_all(world: World) -> None:
 
     assert f"{due} that has version 1 of 'quick' and a free slot" == await client.why("r")
     assert f"{due}: this one is not running" == await why(world, "r", quick)
+
+
+@pytest.mark.parametrize("name", ["qiuck", "quikc"])
+async def test_a_misspelt_workflow(world: World, name: str) -> None:
+    """[145] A run of a workflow that nobody has ever begun names the one that may be meant: of those that this engine
+    has, and of those that have run in this storage."""
+    client = Client(world.storage, clock=world.clock)
+    await client.enqueue(name, {"value": 1}, run_id="r")
+    wanted = f"run 'r' of {name!r} is due since {NOW} and waits for an engine that has version 1 of {name!r}"
+
+    assert f"{wanted}: this one has no version of it; was 'quick' meant?" == await why(world, "r", sleeper, quick)
+    assert f"{wanted}: this one has no version of it" == await why(world, "r", sleeper)
+    await world.settle(quick(1), run_id="done")
+    assert f"{wanted} and a free slot; was 'quick' meant?" == await client.why("r")
+
+
+async def test_a_workflow_that_is_called_almost_so(world: World) -> None:
+    """[145] Where runs of a workflow were begun before, its name is right, and no other is named."""
+    client = Client(world.storage, clock=world.clock)
+    await world.settle(quick(1), run_id="done")
+    await client.enqueue("quicks", {"value": 1}, run_id="begun")
+    await client.cancel("begun")
+    await client.enqueue("quicks", {"value": 1}, run_id="r")
+
+    assert (await client.why("r")).endswith("that has version 1 of 'quicks' and a free slot")
 
 
 async def test_no_free_slot(world: World) -> None:
@@ -425,3 +457,34 @@ async def test_looking_has_no_effect(world: World, caplog: pytest.LogCaptureFixt
 
     assert before == await world.info()
     assert (["first"], logged) == (steps.begun, len(caplog.records))
+
+
+@workflow
+def moments(number: int) -> Flow[None]:
+    """Has so many entries, and sleeps."""
+    for _ in range(number):
+        yield now()
+    yield sleep("1h")
+
+
+@pytest.mark.parametrize("look", ["get_run", "why", "where"])
+async def test_a_long_journal_lets_others_run(anyio_backend_name: str, look: str) -> None:
+    """Who looks at a run with a long journal leaves turns to everybody else meanwhile."""
+    engine = Engine(MemoryStorage(), [moments], clock=VirtualClock())
+    await engine.enqueue(moments(1), run_id="short")
+    await engine.enqueue(moments(6 * ENTRIES_AT_ONCE), run_id="long")
+    await engine.drain()
+    turns: Counter[str] = Counter()
+
+    async def others() -> None:
+        while True:
+            turns[looked_at] += 1
+            await checkpoint()
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(others)
+        for looked_at in ("short", "long"):
+            await getattr(engine, look)(looked_at)
+        tasks.cancel_scope.cancel()
+
+    assert turns["long"] >= turns["short"] + 2

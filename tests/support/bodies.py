@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from anyio import Event
+from anyio import CancelScope, Event, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
 
 
 async def give(value: Any) -> Any:
     """Returns what it is given."""
     return value
+
+
+async def a_cancellation() -> BaseException:
+    """The event loop's cancellation, to be raised where nobody was cancelled."""
+    with CancelScope() as scope:
+        scope.cancel()
+        try:
+            await checkpoint()
+        except get_cancelled_exc_class() as error:
+            return error
+    raise AssertionError
 
 
 class Meeting:

@@ -149,6 +149,31 @@ def test_a_body_that_is_replayed_into_another_way() -> None:
         crash_everywhere(deciding())
 
 
+@workflow
+def failing(number: int) -> Flow[None]:
+    """Fails after a step."""
+    yield step(add, number, 1)
+    raise ValueError("boom")
+
+
+def test_a_run_that_fails_without_a_crash(backend: str) -> None:
+    """[193] A run that fails without any crash is told with its error and where that was raised, and no survivor."""
+    with pytest.raises(AssertionError) as caught:
+        crash_everywhere(failing(1), backend=backend)
+
+    first, *lines = str(caught.value).split("\n")
+    assert "without any crash the run is failed with ValueError: boom; write fails=True if it should be" == first
+    assert any(__file__ in line for line in lines)
+
+
+def test_a_run_that_should_fail(backend: str) -> None:
+    """[193] With `fails=True` a run is held to failing in the same way wherever it crashes, and one that completes is
+    no survivor."""
+    assert crash_everywhere(failing(1), fails=True, backend=backend) >= 6
+    with pytest.raises(AssertionError, match="the run is completed with 1, and not failed as fails=True says"):
+        crash_everywhere(chain(2), fails=True, backend=backend)
+
+
 def test_a_run_that_does_not_end_at_all() -> None:
     """[192] A run that waits for ever without any crash is incomplete, and no survivor."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, wraps
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from reflow import (
     wait_event,
     workflow,
 )
-from reflow.testing import After, Sandbox, run_workflow
+from reflow.testing import After, Sandbox, crash_everywhere, run_workflow
 
 approval = Event("approval", bool)
 
@@ -183,6 +184,105 @@ def test_how_a_step_is_found() -> None:
     ]
 
 
+async def chargeback(cents: int) -> str:
+    """Called almost as `charge` is."""
+    return f"back {cents}"
+
+
+@workflow
+def settling(cents: int) -> Flow[int]:
+    """Charges in one case only."""
+    if cents > 100:
+        yield step(chargeback, cents)
+    return (yield from step(double, cents))
+
+
+def again(function: Any) -> Any:
+    """A function of the same name in the same place."""
+
+    @wraps(function)
+    def other(*args: Any) -> Any:
+        return function(*args)
+
+    return other
+
+
+@pytest.mark.parametrize(
+    ("stubs", "message"),
+    [
+        ({"duoble": 1}, "stubs has 'duoble', which no step used, and step 'double' ran for real"),
+        ({"doubles": 1}, "stubs has 'doubles', which no step used, and step 'double' ran for real"),
+        ({again(double): 1}, "which no step used, and step 'double' ran for real"),
+    ],
+)
+def test_a_stub_that_was_meant_for_a_step(stubs: Any, message: str, backend: str) -> None:
+    """[193] A stub that no step used is refused, where a step of almost its name, or of a function that stands in the
+    same place, ran for real."""
+    with pytest.raises(ConfigError, match=message):
+        run_workflow(settling(5), stubs=stubs, backend=backend)
+    with pytest.raises(ConfigError, match=message):
+        crash_everywhere(settling(5), stubs=stubs, backend=backend)
+
+
+def test_a_stub_that_was_meant_for_a_method() -> None:
+    """[193] The method of another object was meant for the one that ran."""
+
+    @workflow
+    def fetching() -> Flow[str]:
+        try:
+            return (yield from step(Service().fetch, "a"))
+        except StepFailedError:
+            return "for real"
+
+    with pytest.raises(ConfigError, match="and step 'fetch' ran for real"):
+        run_workflow(fetching(), stubs={Service().fetch: "stubbed"})
+
+
+@pytest.mark.parametrize(
+    "stubs",
+    [
+        {chargeback: "b"},
+        {"chargeback": "b"},
+        {"something else": 1},
+        {"duoble": 1, "double": 10},
+        {"duoble": 1, double: double},
+    ],
+)
+def test_a_stub_that_is_not_reached(stubs: Any) -> None:
+    """[193] A stub for a step that this run does not come to is all right, and so is a step whose own body is its
+    stub."""
+    assert 10 == run_workflow(settling(5), stubs=stubs).result
+
+
+def test_a_misspelt_stub_leaves_a_run_waiting() -> None:
+    """A misspelt stub is told rather than that the run still waits because of it."""
+
+    @workflow
+    def asking() -> Flow[None]:
+        if (yield from step(double, 1)):
+            yield wait_event("never")
+
+    with pytest.raises(ConfigError, match="duoble"):
+        run_workflow(asking(), stubs={"duoble": 0})
+
+
+def test_no_body_runs(backend: str) -> None:
+    """[193] With `real=False` no body runs: a step without a stub is named, whatever the workflow makes of that."""
+    ran: list[int] = []
+
+    @workflow
+    def careless() -> Flow[str]:
+        with suppress(StepFailedError):
+            yield step(ran.append, 1)
+        return "done"
+
+    for check in (run_workflow, crash_everywhere):
+        with pytest.raises(ConfigError, match="step 'append' has no stub, and real=False lets no body run"):
+            check(careless(), real=False, backend=backend)
+    assert [] == ran
+    assert "done" == run_workflow(careless(), stubs={"append": None}, real=False, backend=backend).result
+
+
 def test_a_stub_gives_what_the_step_could_give() -> None:
     """[190] What a stub gives goes through the annotated type: a wrong one fails as it would in production."""
     run = run_workflow(signup(5), stubs={charge: ["no", "text"]})
@@ -299,8 +399,11 @@ def test_code_that_would_not_do_the_same_again() -> None:
 
     with pytest.raises(NonDeterminismError, match="step 'double' with other arguments"):
         run_workflow(random_argument())
-    with pytest.raises(NonDeterminismError, match="recorded step 'step 0', now step 'step 1'"):
+    with pytest.raises(NonDeterminismError, match="recorded step 'step 0', now step 'step 1'") as caught:
         run_workflow(random_command())
+
+    assert "does not do the same in the same run when it is replayed" in str(caught.value)
+    assert (False, "step 'step 1'") == ("version=" in str(caught.value), caught.value.yielded)
 
 
 def test_other_arguments_after_a_sleep() -> None:
@@ -358,6 +461,14 @@ async def test_schedules_fire(anyio_backend: str) -> None:
         runs = (await sandbox.list_runs()).runs
 
     assert [start + timedelta(days=day, hours=2, minutes=30) for day in range(7)] == sorted(r.created_at for r in runs)
+
+
+@pytest.mark.anyio
+async def test_a_misspelt_stub_of_a_sandbox(anyio_backend: str) -> None:
+    """A sandbox tells of a misspelt stub when it is left, after all runs."""
+    with pytest.raises(ConfigError, match="stubs has 'duoble'"):
+        async with Sandbox([settling], stubs={"duoble": 1}) as sandbox:
+            await sandbox.execute(settling(5))
 
 
 @pytest.mark.anyio

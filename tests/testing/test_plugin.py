@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -57,6 +58,52 @@ def test_each_transcript_is_a_test(tmp_path: Path) -> None:
     assert (0, True, True) == (code, "test_replays[first] PASSED" in text, "test_replays[more/second] PASSED" in text)
 
 
+CHECKS = """
+import random
+import pytest
+from reflow import sleep, step, wait_event, workflow
+from reflow.testing import crash_everywhere, explore, run_workflow, simulate
+
+
+def give():
+    pass
+
+@workflow
+def random_name():
+    yield step(give).options(name=str(random.random()))
+
+@workflow
+def giving():
+    yield step(give)
+
+@workflow
+def waiting():
+    yield wait_event("never")
+
+def test_explore(): explore(giving(), outcomes={give: [None]}, invariant=lambda story: not story.has_ended)
+def test_run(): run_workflow(random_name())
+def test_incomplete(): run_workflow(waiting(), backend="trio")
+def test_stub(): run_workflow(giving(), stubs={"gave": 1})
+def test_crash(): crash_everywhere(giving(), fails=True)
+def test_simulate(): simulate([giving()], seeds=[1], invariant=lambda ended: False)
+def test_own_error(): crash_everywhere(giving(), before_each=lambda: 1 / 0)
+"""
+
+
+def test_a_failed_check_shows_the_test(tmp_path: Path) -> None:
+    """What the kit finds is told at the line of the test, without the way through Reflow and the event loop; an error
+    of the test's own comes with the way there."""
+    code, text = outcome(tmp_path, CHECKS)
+
+    sections = re.split(r"\n_{5,} (\w+) _{5,}\n", text.partition("= short test summary")[0])
+    named = zip(sections[1::2], sections[2::2], strict=True)
+    places = {name: re.findall(r"^(\S+):\d+: ", section, re.MULTILINE) for name, section in named}
+    own = places.pop("test_own_error")
+    assert (1, {"test_it.py"}) == (code, {own[0]})
+    assert {name: ["test_it.py"] for name in places} == places
+    assert 6 == len(places)
+
+
 def test_changed_code_fails_the_test(tmp_path: Path) -> None:
     """[193] A transcript that the code does not replay any more fails, with position, file and line."""
     keep(tmp_path, "first.jsonl", GOLDEN.read_text().replace('"name":"add"', '"name":"plus"'))
@@ -67,13 +114,16 @@ def test_changed_code_fails_the_test(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
-    """[193] A folder without transcripts, or none at all, fails the tests: a test of nothing always passes."""
-    missing = outcome(tmp_path)
+    """[193] A folder without transcripts, or none at all, fails the test that asks for them: a test of nothing always
+    passes. Others in the same file run."""
+    tests = f"{TESTS}\n\ndef test_other():\n    pass\n"
+    missing = outcome(tmp_path, tests)
     (tmp_path / "kept").mkdir()
-    empty = outcome(tmp_path)
+    empty = outcome(tmp_path, tests)
 
-    assert [True, True] == [
-        code != 0 and "there is no transcript (*.jsonl) in" in text for code, text in (missing, empty)
+    assert [(1, True, True)] * 2 == [
+        (code, "there is no transcript (*.jsonl) in" in text, "1 passed, 1 error" in text)
+        for code, text in (missing, empty)
     ]
 
 

@@ -7,9 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from sqlite3 import Connection
 
-from reflow.errors import StorageAccessError, StorageError
+from reflow.errors import StorageAccessError
 from reflow.storage._sql.copying import Row
-from reflow.storage._sql.tables import VERSION
 from reflow.storage._sqlite import schema
 from reflow.storage._sqlite.connection import open_reader, open_writer, patiently, translated
 
@@ -55,13 +54,7 @@ def reading(path: Path) -> Generator[SQLiteTables, None, None]:
     with closing(open_reader(path)) as db:
         with translated("copy", path):
             db.execute("begin")
-            version = patiently(lambda: schema.check(db, str(path)))
-        if version != VERSION:
-            raise StorageError(
-                "copy",
-                f"{path} has no tables of this version (schema {version}, not {VERSION}); start a worker on it "
-                "once, which brings them up to date",
-            )
+            patiently(lambda: schema.require(db, str(path), "copy"))
         yield SQLiteTables(db, path)
 
 

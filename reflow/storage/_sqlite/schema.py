@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlite3 import Connection
 
-from reflow.errors import StorageFormatError
+from reflow.errors import StorageError, StorageFormatError
 from reflow.storage._sql.tables import MIGRATIONS, VERSION, refuse_newer, set_version
 
-__all__ = ["check", "migrate"]
+__all__ = ["check", "migrate", "require"]
 
 
 def check(db: Connection, path: str) -> int:
@@ -22,6 +22,17 @@ def check(db: Connection, path: str) -> int:
         )
     refuse_newer(version, path)
     return version
+
+
+def require(db: Connection, path: str, verb: str) -> None:
+    """Raise where the tables are not those of `VERSION`, for a `verb` that does not bring them up to date."""
+    version = check(db, path)
+    if version != VERSION:
+        raise StorageError(
+            verb,
+            f"{path} has no tables of this version (schema {version}, not {VERSION}); start a worker on it once, which "
+            "brings them up to date",
+        )
 
 
 def migrate(db: Connection, path: str) -> None:
