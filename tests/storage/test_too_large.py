@@ -19,6 +19,7 @@ from reflow import (
     StepFailedError,
     StorageValueError,
     step,
+    transaction,
     workflow,
 )
 from reflow.storage._postgres import connection
@@ -86,6 +87,30 @@ async def test_a_blob_that_is_too_large_for_sqlite(tmp_path: Path):
             assert "SerializationError" == await engine.execute(flow())
 
     assert ["large"] == calls
+
+
+async def test_a_transaction_whose_result_is_too_large(tmp_path: Path):
+    """A transaction whose result SQLite does not take fails, and is not called again and again."""
+    calls: list[str] = []
+
+    def body(connection: sqlite3.Connection) -> bytes:
+        calls.append("body")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+        return bytes(3 * MOST_BYTES)
+
+    @workflow
+    def flow() -> Flow[str]:
+        try:
+            yield transaction(body)
+        except StepFailedError as error:
+            return error.error_type
+        return "stored"
+
+    async with Engine(SQLiteStorage(tmp_path / "data.db"), [flow]) as engine:
+        with fail_after(20):
+            assert "StorageValueError" == await engine.execute(flow())
+
+    assert ["body"] == calls
 
 
 async def test_a_value_that_postgres_refuses(untouched: Place):
