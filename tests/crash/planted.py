@@ -101,8 +101,8 @@ _IN_STORAGE = (
     Plant(
         "a claim takes runs that are not due, so two engines have one (SQLite)",
         _CLAIMS,
-        " if row[1] <= now)[:limit]",
-        ")[:limit]",
+        " for due_at, id in rows if due_at <= now)",
+        " for due_at, id in rows)",
         _clause("sqlite", "d5_a_takeover_has_one_winner"),
     ),
     Plant(
@@ -122,7 +122,7 @@ _IN_STORAGE = (
     Plant(
         "a message that came before the run parked does not wake it (memory)",
         _MEMORY,
-        "elif row.cancel_requested or any(run.has_message(kind, name) for kind, name in ending.awaits):",
+        "elif row.cancel_requested or run.has_any_message(ending.awaits):",
         "elif row.cancel_requested:",
         _clause("memory", "f12_a_message_that_came_before_parking_wakes"),
     ),
@@ -227,8 +227,8 @@ _IN_STORAGE = (
     Plant(
         "timers stay when their commands have settled",
         _PROGRESS,
-        "        db.execute(_DROP_TIMER, (run.id, position))\n",
-        "        pass\n",
+        "self._db.executemany(DROP_TIMER, gone)",
+        "pass",
         "features/test_sleep.py::test_many_timers_at_once[asyncio-sqlite]",
     ),
     Plant(
