@@ -116,7 +116,7 @@ async def test_a_fleet_whose_clocks_jump(tmp_path: Path, nursery: Nursery, anyio
                 clock.put(clock.ahead_us + JUMPS[jump])
                 furthest = max(furthest, clock.ahead_us)
             fired("clock jump", f"{jump}, of {'three workers' if whose == 'all' else 'one worker of three'}")
-            at_work += fleet.wait_for_bodies(seen + dice.randint(1, 40), limit_s=0.5)
+            at_work += fleet.wait_for_bodies(seen + dice.randint(1, 40), limit_s=2)
             stored |= before
             repeated |= before & {(run, position) for run, position, _, _ in fleet.began(seen)}
         # Whatever anybody is to wake for has come.
