@@ -14,8 +14,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group
-from anyio.abc import TaskGroup
+from anyio import CancelScope, CapacityLimiter, Event, Lock, create_task_group, sleep_forever
+from anyio.abc import TaskGroup, TaskStatus
 
 from reflow._core.journal import NEVER
 from reflow._engine.clock import Clock
@@ -124,7 +124,7 @@ class Worker:
             async with create_task_group() as keeping:
                 self._keep_held(keeping)
                 async with create_task_group() as self._runs:
-                    self._waiting = waiting_here()
+                    self._waiting = await keeping.start(_wait)
                     await self._keep_claiming(self._runs)
                     # It may end any moment now: a tick that comes too late has a group of its own.
                     self._runs = None
@@ -301,3 +301,10 @@ class Worker:
         if self._one_left is None:
             self._one_left = Event()
         return self._one_left
+
+
+async def _wait(*, task_status: TaskStatus[Waiting | None]) -> None:
+    """Only wait, in a task that nobody cancels but to end the engine: not even a deadline does, as the claiming task's
+    own do for a moment, in which a body that fails would have passed for cancelled."""
+    task_status.started(waiting_here())
+    await sleep_forever()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
@@ -196,3 +197,18 @@ async def test_nothing_stays_behind(scene: Scene) -> None:
         left = len(engine._worker._leases.held) + len(Ends.of(scene.tapped))
 
     assert 0 == left
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_runs_go_by_a_task_without_deadlines(scene: Scene) -> None:
+    """[176] Whether asyncio has cancelled a run is told by a task that only waits. The one that claims has deadlines,
+    and each is a cancellation for a moment: a body that failed in it would pass for cancelled, and end the worker."""
+    async with scene.world.engine(scene.flow) as engine:
+        await engine.enqueue(scene.flow("a"))
+        await scene.steps.until("a begins")
+        waiting = engine._worker._waiting
+        [claiming] = [task for task in asyncio.all_tasks() if "Worker.serve" in task.get_name()]
+        scene.steps.held["a"].set()
+
+    assert waiting is not None
+    assert waiting.task is not claiming
