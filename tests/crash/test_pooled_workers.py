@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from anyio import to_thread
 
@@ -17,6 +16,7 @@ from tests.crash.fleet_worker import answered, killed
 from tests.crash.ledger import fired, scaled
 from tests.crash.postgres_fleet import SCHEMA, Beside, ServerFleet
 from tests.crash.postgres_jobs import bought
+from tests.crash.test_postgres_workers import until_none
 from tests.support.postgres import Pooler, Server, or_skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -59,9 +59,7 @@ async def test_two_workers_of_which_one_is_killed(fleet: ServerFleet, beside: Be
             assert await to_thread.run_sync(fleet.wait_for_bodies, RUNS)
             victim.kill()
             fired("SIGKILL", "a worker behind a pooler")
-            with anyio.fail_after(90):
-                while beside("select 1 from run where ended_at is null limit 1"):  # noqa: ASYNC110
-                    await anyio.sleep(0.05)
+            await until_none(beside, "ended_at is null", limit_s=90)
         outputs = [(await (await client.handle(f"run-{number}")).info()).output for number in range(RUNS)]
 
     assert [(RunStatus.COMPLETED,)] == beside("select distinct status from run")
